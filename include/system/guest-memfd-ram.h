@@ -1,0 +1,81 @@
+/*
+ * Conversion of guest memory: what the rest of QEMU calls
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef SYSTEM_GUEST_MEMFD_RAM_H
+#define SYSTEM_GUEST_MEMFD_RAM_H
+
+#include "system/guest-memfd.h"
+
+/*
+ * guest_memfd_ram_block_init: give a RAM_GUEST_MEMFD block its memory
+ *
+ * Called by ram_block_add() before it allocates host memory, with the BQL.
+ * With an in-place provider the block gets host memory, guest_memfd and
+ * attributes; otherwise it is left to ram_block_add().
+ */
+bool guest_memfd_ram_block_init(RAMBlock *rb, Error **errp);
+
+/* Called when the block is reclaimed.  Does not free its host memory. */
+void guest_memfd_ram_block_cleanup(RAMBlock *rb);
+
+/*
+ * Keep conversions out while the listeners of a block change; BQL held.
+ * Nothing happens for blocks that are not converted in place.
+ */
+void guest_memfd_ram_block_lock(RAMBlock *rb);
+void guest_memfd_ram_block_unlock(RAMBlock *rb);
+
+/*
+ * guest_memfd_ram_block_may_discard: there is only one copy of the memory,
+ * so private pages are not QEMU's to throw away.
+ */
+bool guest_memfd_ram_block_may_discard(RAMBlock *rb, uint64_t offset,
+                                       uint64_t size);
+
+/*
+ * guest_memfd_ram_block_clamp: may the host access memory at @offset?
+ *
+ * Returns false if the page is private; else @len is reduced to the pages
+ * that are shared.  May be called without any lock; a conversion that
+ * starts after the answer is not waited for.
+ */
+bool guest_memfd_ram_block_clamp(RAMBlock *rb, uint64_t offset, hwaddr *len);
+
+/* The content policy of one block.  Errors if there is no such block. */
+bool guest_memfd_ram_block_set_policy(RAMBlock *rb,
+                                      GuestMemfdContentPolicy policy,
+                                      Error **errp);
+
+/*
+ * guest_memfd_convert: what a guest asked for, carried out
+ *
+ * See guest_memfd_engine_convert().  Returns -EINVAL when this VM has no
+ * memory to convert.
+ */
+int guest_memfd_convert(const GuestMemfdRequest *req,
+                        GuestMemfdOutcome *outcome);
+
+/* The engine of this VM, NULL without a manager.  BQL held. */
+GuestMemfdEngine *guest_memfd_engine(void);
+
+/*
+ * guest_memfd_engine_for_ram: the engine, with its manager created and its
+ * provider chosen, for the first guest memory.
+ *
+ * Returns NULL with @errp set on error.  engine->provider is NULL when the
+ * machine's guest memory is not for the manager to provide.
+ */
+GuestMemfdEngine *guest_memfd_engine_for_ram(Error **errp);
+
+/*
+ * kvm_guest_memfd_provider_new: what this KVM offers
+ *
+ * Returns NULL with @errp set if @in_place asks for what it does not.
+ */
+GuestMemfdProvider *kvm_guest_memfd_provider_new(OnOffAuto in_place,
+                                                 Error **errp);
+
+#endif /* SYSTEM_GUEST_MEMFD_RAM_H */

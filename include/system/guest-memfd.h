@@ -1,0 +1,315 @@
+/*
+ * Conversion of guest memory between private and shared
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The words used here (conversion, origin, intent, mode, realisation,
+ * provider) are explained in docs/system/guest-memfd-conversion.rst.
+ *
+ * Who owns what: the manager (one per VM) owns the policy, the provider
+ * and the list of blocks.  A block is the conversion state of one RAMBlock
+ * and lives exactly as long.  The provider changes the state of pages
+ * underneath, and does only what the engine tells it.
+ *
+ * Lock order: BQL, then GuestMemfdEngine::span_lock, then
+ * GuestMemfdBlock::lock.  The listeners of a block are called with the BQL
+ * and the block's lock held.  The engine never sleeps with any of them.
+ */
+
+#ifndef SYSTEM_GUEST_MEMFD_H
+#define SYSTEM_GUEST_MEMFD_H
+
+#include "exec/hwaddr.h"
+#include "qapi/qapi-types-guest-memfd.h"
+#include "qemu/queue.h"
+#include "qemu/thread.h"
+#include "qom/object.h"
+#include "system/memory.h"
+
+/*
+ * The attributes argument of KVM_HC_MAP_GPA_RANGE: bits 0-3 (page size)
+ * and 4 (encrypted) are KVM's, the hints are this project's.
+ */
+#define GUEST_MEMFD_ATTR_PAGE_SIZE  MAKE_64BIT_MASK(0, 4)
+#define GUEST_MEMFD_ATTR_PRIVATE    (1ULL << 4)
+#define GUEST_MEMFD_ATTR_ZERO       (1ULL << 8)
+#define GUEST_MEMFD_ATTR_PRESERVE   (1ULL << 9)
+
+/* What a guest said about the bytes of a conversion. */
+typedef enum GuestMemfdIntent {
+    GUEST_MEMFD_INTENT_UNSPECIFIED,
+    GUEST_MEMFD_INTENT_ZERO,
+    GUEST_MEMFD_INTENT_PRESERVE,
+    GUEST_MEMFD_INTENT__MAX,
+} GuestMemfdIntent;
+
+/*
+ * GuestMemfdOffer: how a provider can keep each content mode.
+ *
+ * @how: "refused" where it cannot; "emulated" for zero means that the
+ *     engine calls GuestMemfdProviderClass::zero after the conversion.
+ *     Default to either side is never refused.
+ * @preserve_before_launch: to-private keeps the bytes by the kernel until
+ *     the guest is launched, whatever @how says.
+ */
+typedef struct GuestMemfdOffer {
+    GuestMemfdRealisation how[GUEST_MEMFD_DIRECTION__MAX]
+                             [GUEST_MEMFD_CONTENT_MODE__MAX];
+    bool preserve_before_launch;
+} GuestMemfdOffer;
+
+/* Everything the decision about the contents depends on. */
+typedef struct GuestMemfdQuestion {
+    GuestMemfdDirection direction;
+    GuestMemfdIntent intent;
+    GuestMemfdOrigin origin;
+    bool launched;
+    GuestMemfdContentPolicy block_policy;
+    GuestMemfdContentPolicy manager_policy;
+    GuestMemfdUnsupportedAction on_unsupported;
+} GuestMemfdQuestion;
+
+/*
+ * @error: 0, or why @realisation is "refused": -EINVAL for a request that
+ *     makes no sense on any host, -EOPNOTSUPP where this one cannot.
+ * @downgraded: the policy asked for more than @mode.
+ */
+typedef struct GuestMemfdDecision {
+    GuestMemfdContentMode mode;
+    GuestMemfdRealisation realisation;
+    bool downgraded;
+    int error;
+} GuestMemfdDecision;
+
+/* A conversion as it was asked for.  @gpa and @size are in bytes. */
+typedef struct GuestMemfdRequest {
+    hwaddr gpa;
+    uint64_t size;
+    GuestMemfdDirection direction;
+    GuestMemfdOrigin origin;
+    GuestMemfdIntent intent;
+} GuestMemfdRequest;
+
+/* @decided is false when the request failed before the policy was asked. */
+typedef struct GuestMemfdOutcome {
+    bool decided;
+    GuestMemfdDecision decision;
+    uint64_t changed_bytes;
+} GuestMemfdOutcome;
+
+/*
+ * guest_memfd_request_decode: read a guest's words
+ *
+ * @attributes is what the guest passed to KVM_HC_MAP_GPA_RANGE.
+ *
+ * Returns 0, or -EINVAL for unknown bits or contradicting hints.
+ */
+int guest_memfd_request_decode(GuestMemfdRequest *req, hwaddr gpa,
+                               uint64_t size, uint64_t attributes,
+                               GuestMemfdOrigin origin);
+
+/* The decision table.  Pure: depends on nothing but its arguments. */
+GuestMemfdDecision guest_memfd_decide(const GuestMemfdQuestion *question,
+                                      const GuestMemfdOffer *offer);
+
+/* --- providers --------------------------------------------------------- */
+
+typedef struct GuestMemfdBlock GuestMemfdBlock;
+typedef struct GuestMemfdEngine GuestMemfdEngine;
+
+#define TYPE_GUEST_MEMFD_PROVIDER "guest-memfd-provider"
+OBJECT_DECLARE_TYPE(GuestMemfdProvider, GuestMemfdProviderClass,
+                    GUEST_MEMFD_PROVIDER)
+
+#define TYPE_GUEST_MEMFD_PROVIDER_EMULATED "guest-memfd-provider-emulated"
+
+struct GuestMemfdProvider {
+    Object parent_obj;
+
+    GuestMemfdProviderType type;
+    GuestMemfdOffer offer;
+    char *reason;
+};
+
+struct GuestMemfdProviderClass {
+    ObjectClass parent_class;
+
+    /*
+     * @block_alloc: get memory for @block->size bytes, all of it shared.
+     * Sets @block->host and @block->fd.  BQL held.
+     */
+    bool (*block_alloc)(GuestMemfdProvider *provider, GuestMemfdBlock *block,
+                       Error **errp);
+
+    /*
+     * @block_free: drop what the provider keeps for @block, but not
+     * @block->host and @block->fd, which belong to the RAMBlock by then.
+     */
+    void (*block_free)(GuestMemfdProvider *provider,
+                          GuestMemfdBlock *block);
+
+    /*
+     * @convert: change the state of [offset, offset + size), in bytes and
+     * page aligned.  Called with @block->lock held, only for pages that
+     * are in the other state, except when the engine restores a range
+     * whose conversion failed.
+     *
+     * @mode is kept by the provider unless the offer says "emulated".
+     *
+     * Returns 0 or a negative errno value.  -EAGAIN and -EINTR are worth
+     * another try.  On failure pages may have changed state; the engine
+     * then asks for the range to go back.  @error_offset is the offset of
+     * the page that failed, where known.
+     */
+    int (*convert)(GuestMemfdProvider *provider, GuestMemfdBlock *block,
+                   uint64_t offset, uint64_t size,
+                   GuestMemfdDirection direction, GuestMemfdContentMode mode,
+                   uint64_t *error_offset);
+
+    /*
+     * @zero: make shared memory read zeros before anybody else sees it.
+     * Called with @block->lock held.  Returns 0 or a negative errno value.
+     */
+    int (*zero)(GuestMemfdProvider *provider, GuestMemfdBlock *block,
+                uint64_t offset, uint64_t size);
+};
+
+/* --- blocks ------------------------------------------------------------ */
+
+/* Errno values that are counted one by one; the last place is "other". */
+#define GUEST_MEMFD_ERRNO_PLACES 9
+
+typedef struct GuestMemfdCounters {
+    uint64_t requests;
+    uint64_t origins[GUEST_MEMFD_ORIGIN__MAX];
+    uint64_t directions[GUEST_MEMFD_DIRECTION__MAX];
+    uint64_t modes[GUEST_MEMFD_CONTENT_MODE__MAX];
+    uint64_t realisations[GUEST_MEMFD_REALISATION__MAX];
+    uint64_t converted_bytes[GUEST_MEMFD_DIRECTION__MAX];
+    uint64_t already_right_bytes;
+    uint64_t downgrades;
+    uint64_t retries;
+    uint64_t rollbacks;
+    uint64_t failures[GUEST_MEMFD_ERRNO_PLACES];
+    uint64_t time_ns;
+    uint64_t time_max_ns;
+} GuestMemfdCounters;
+
+/*
+ * The conversion state of one RAMBlock.  Which pages are shared is kept in
+ * @attributes, where QEMU's other users of the block look for it: a set
+ * bit is a shared page.
+ */
+struct GuestMemfdBlock {
+    GuestMemfdEngine *engine;
+    char *name;
+    RAMBlock *ram_block;
+    struct RamBlockAttributes *attributes;
+    uint64_t size;
+    uint8_t *host;
+    int fd;
+    void *provider_data;
+
+    int content_policy;             /* GuestMemfdContentPolicy, atomic */
+
+    QemuMutex lock;
+    /* Below: protected by lock. */
+    uint64_t shared_pages;
+    unsigned long *changed;         /* by the request that holds the lock */
+    unsigned long changed_first;
+    unsigned long changed_end;
+    uint64_t changed_bytes;
+    GuestMemfdCounters counters;
+
+    /* Of the request that holds the lock. */
+    MemoryRegion *held_mr;
+    uint64_t asked_bytes;
+    GuestMemfdDecision decision;
+    GuestMemfdBlock *next_held;
+
+    QLIST_ENTRY(GuestMemfdBlock) next;  /* BQL */
+};
+
+/* One piece of a request: guest memory, or something else in its way. */
+typedef struct GuestMemfdSection {
+    hwaddr gpa;
+    uint64_t size;
+    MemoryRegion *mr;               /* referenced, may be NULL in tests */
+    GuestMemfdBlock *block;         /* NULL: not guest_memfd memory */
+    uint64_t offset;                /* in @block */
+    bool mmio;                      /* neither RAM nor ROM */
+} GuestMemfdSection;
+
+/* --- engine ------------------------------------------------------------ */
+
+struct GuestMemfdEngine {
+    GuestMemfdProvider *provider;
+    QLIST_HEAD(, GuestMemfdBlock) blocks;   /* BQL */
+
+    /* Policy; atomic, may change at any time. */
+    int content_policy;
+    int on_unsupported;
+    uint32_t retry_timeout_ms;
+    bool launched;
+
+    /* Held by a request that holds more than one block. */
+    QemuMutex span_lock;
+
+    QemuMutex rejected_lock;
+    uint64_t rejected[GUEST_MEMFD_ERRNO_PLACES];
+
+    /*
+     * @find_section: the first piece of [gpa, gpa + size) that is mapped;
+     * false if there is none.  Takes a reference to section->mr.
+     */
+    bool (*find_section)(GuestMemfdEngine *engine, hwaddr gpa, uint64_t size,
+                         GuestMemfdSection *section);
+
+    /* @bytes_changed: QEMU wrote to guest memory.  May be NULL. */
+    void (*bytes_changed)(GuestMemfdBlock *block, uint64_t offset,
+                          uint64_t size);
+
+    /* @broken: a page cannot be brought back to a known state. */
+    void (*broken)(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
+                   int error);
+};
+
+void guest_memfd_engine_init(GuestMemfdEngine *engine);
+void guest_memfd_engine_destroy(GuestMemfdEngine *engine);
+
+/*
+ * guest_memfd_engine_convert: carry out a guest's request
+ *
+ * All or nothing: on failure the state of every page is as before, and so
+ * are its bytes unless it is shared again after a failed conversion whose
+ * mode did not promise to keep them.
+ *
+ * May be called with or without the BQL.  May drop and take it again.
+ *
+ * @outcome may be NULL.
+ *
+ * Returns 0 or a negative errno value for the guest: -EINVAL (malformed,
+ * or not guest memory), -EOPNOTSUPP (the contents cannot be promised),
+ * -EAGAIN (a page stayed in use for longer than the retry timeout), or
+ * what the provider or a listener said.
+ */
+int guest_memfd_engine_convert(GuestMemfdEngine *engine,
+                               const GuestMemfdRequest *req,
+                               GuestMemfdOutcome *outcome);
+
+/* The same for a part of one block, mapped or not: @req->gpa is in it. */
+int guest_memfd_engine_convert_block(GuestMemfdEngine *engine,
+                                     GuestMemfdBlock *block,
+                                     const GuestMemfdRequest *req,
+                                     GuestMemfdOutcome *outcome);
+
+/* BQL held.  @ram_block may be NULL in tests. */
+GuestMemfdBlock *guest_memfd_block_new(GuestMemfdEngine *engine,
+                                       RAMBlock *ram_block, const char *name,
+                                       uint64_t size, Error **errp);
+/* All pages must be in the state that @attributes says. */
+void guest_memfd_block_set_attributes(GuestMemfdBlock *block,
+                                      struct RamBlockAttributes *attributes);
+void guest_memfd_block_free(GuestMemfdBlock *block);
+
+#endif /* SYSTEM_GUEST_MEMFD_H */

@@ -1,0 +1,145 @@
+/*
+ * The conversion state of one block of guest memory
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bitmap.h"
+#include "system/ramblock.h"
+#include "guest-memfd-internal.h"
+
+size_t guest_memfd_page_size(void)
+{
+    /* KVM converts in units of host pages, whatever backs them. */
+    return qemu_real_host_page_size();
+}
+
+static unsigned long page_of(uint64_t offset)
+{
+    return offset / guest_memfd_page_size();
+}
+
+GuestMemfdBlock *guest_memfd_block_new(GuestMemfdEngine *engine,
+                                       RAMBlock *ram_block, const char *name,
+                                       uint64_t size, Error **errp)
+{
+    GuestMemfdProvider *provider = engine->provider;
+    GuestMemfdBlock *block = g_new0(GuestMemfdBlock, 1);
+
+    block->engine = engine;
+    block->ram_block = ram_block;
+    block->size = size;
+    block->fd = -1;
+    block->content_policy = GUEST_MEMFD_CONTENT_POLICY_AUTO;
+    block->name = g_strdup(name);
+
+    if (!GUEST_MEMFD_PROVIDER_GET_CLASS(provider)->block_alloc(provider, block,
+                                                              errp)) {
+        g_free(block->name);
+        g_free(block);
+        return NULL;
+    }
+
+    qemu_mutex_init(&block->lock);
+    block->changed = bitmap_new(page_of(size));
+    QLIST_INSERT_HEAD(&engine->blocks, block, next);
+    return block;
+}
+
+void guest_memfd_block_set_attributes(GuestMemfdBlock *block,
+                                      RamBlockAttributes *attributes)
+{
+    block->attributes = attributes;
+    bitmap_set(attributes->bitmap, 0, page_of(block->size));
+    block->shared_pages = page_of(block->size);
+}
+
+void guest_memfd_block_free(GuestMemfdBlock *block)
+{
+    GuestMemfdProvider *provider = block->engine->provider;
+
+    QLIST_REMOVE(block, next);
+    GUEST_MEMFD_PROVIDER_GET_CLASS(provider)->block_free(provider, block);
+    qemu_mutex_destroy(&block->lock);
+    g_free(block->changed);
+    g_free(block->name);
+    g_free(block);
+}
+
+bool guest_memfd_block_next_run(const GuestMemfdBlock *block, bool shared,
+                                uint64_t *offset, uint64_t end,
+                                uint64_t *size)
+{
+    const unsigned long *bitmap = block->attributes->bitmap;
+    unsigned long last = page_of(end);
+    unsigned long from = page_of(*offset), to;
+
+    from = shared ? find_next_bit(bitmap, last, from)
+                  : find_next_zero_bit(bitmap, last, from);
+    if (from >= last) {
+        return false;
+    }
+    to = shared ? find_next_zero_bit(bitmap, last, from)
+                : find_next_bit(bitmap, last, from);
+
+    *offset = from * guest_memfd_page_size();
+    *size = (to - from) * guest_memfd_page_size();
+    return true;
+}
+
+void guest_memfd_block_record(GuestMemfdBlock *block, uint64_t offset,
+                              uint64_t size, bool shared)
+{
+    unsigned long *bitmap = block->attributes->bitmap;
+
+    if (shared) {
+        bitmap_set(bitmap, page_of(offset), page_of(size));
+        block->shared_pages += page_of(size);
+    } else {
+        bitmap_clear(bitmap, page_of(offset), page_of(size));
+        block->shared_pages -= page_of(size);
+    }
+}
+
+void guest_memfd_block_mark_changed(GuestMemfdBlock *block, uint64_t offset,
+                                    uint64_t size)
+{
+    unsigned long first = page_of(offset), end = page_of(offset + size);
+
+    if (block->changed_first == block->changed_end) {
+        block->changed_first = first;
+        block->changed_end = end;
+    } else {
+        block->changed_first = MIN(block->changed_first, first);
+        block->changed_end = MAX(block->changed_end, end);
+    }
+    bitmap_set(block->changed, first, end - first);
+    block->changed_bytes += size;
+}
+
+bool guest_memfd_block_next_changed(const GuestMemfdBlock *block,
+                                    uint64_t *offset, uint64_t *size)
+{
+    unsigned long from = MAX(page_of(*offset), block->changed_first), to;
+
+    from = find_next_bit(block->changed, block->changed_end, from);
+    if (from >= block->changed_end) {
+        return false;
+    }
+    to = find_next_zero_bit(block->changed, block->changed_end, from);
+    *offset = from * guest_memfd_page_size();
+    *size = (to - from) * guest_memfd_page_size();
+    return true;
+}
+
+void guest_memfd_block_forget_changed(GuestMemfdBlock *block)
+{
+    if (block->changed_end) {
+        bitmap_clear(block->changed, block->changed_first,
+                     block->changed_end - block->changed_first);
+    }
+    block->changed_first = 0;
+    block->changed_end = 0;
+    block->changed_bytes = 0;
+}

@@ -1,0 +1,441 @@
+/*
+ * The conversion engine: from a request to runs of pages
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * A request is all or nothing.  It is scanned first, so that whatever can
+ * be refused is refused before anything changes.  Then the blocks that it
+ * touches are locked, one by one, and stay locked until the request has
+ * succeeded or all of it has been rolled back.  Only a request that holds
+ * span_lock waits for a block while it holds another, so two requests
+ * cannot wait for each other.
+ *
+ * A page that is still in use makes the provider say -EAGAIN.  The request
+ * is rolled back before the engine sleeps, so that nobody sees it half
+ * done, and other pages can be converted meanwhile.
+ *
+ * Nothing is allocated on the way.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/main-loop.h"
+#include "qemu/timer.h"
+#include "guest-memfd-internal.h"
+#include "trace.h"
+
+#define BACKOFF_MIN_US  10
+#define BACKOFF_MAX_US  1000
+
+/* A request in progress. */
+typedef struct Conversion {
+    GuestMemfdEngine *engine;
+    const GuestMemfdRequest *req;
+    const GuestMemfdSection *given; /* instead of what is mapped at a GPA */
+    GuestMemfdOutcome outcome;
+    int64_t start_ns;
+    int64_t deadline_ns;
+    unsigned retries;
+    bool counted;
+
+    /* Of one try. */
+    GuestMemfdBlock *held;
+    GuestMemfdBlock *only;          /* NULL: the request spans blocks */
+    bool needs_bql;
+} Conversion;
+
+void guest_memfd_engine_init(GuestMemfdEngine *engine)
+{
+    QLIST_INIT(&engine->blocks);
+    qemu_mutex_init(&engine->span_lock);
+    qemu_mutex_init(&engine->rejected_lock);
+}
+
+void guest_memfd_engine_destroy(GuestMemfdEngine *engine)
+{
+    assert(QLIST_EMPTY(&engine->blocks));
+    qemu_mutex_destroy(&engine->span_lock);
+    qemu_mutex_destroy(&engine->rejected_lock);
+}
+
+static GuestMemfdDecision decide(const Conversion *c,
+                                 const GuestMemfdBlock *block)
+{
+    const GuestMemfdEngine *engine = c->engine;
+    const GuestMemfdQuestion question = {
+        .direction = c->req->direction,
+        .intent = c->req->intent,
+        .origin = c->req->origin,
+        .launched = qatomic_read(&engine->launched),
+        .block_policy = qatomic_read(&block->content_policy),
+        .manager_policy = qatomic_read(&engine->content_policy),
+        .on_unsupported = qatomic_read(&engine->on_unsupported),
+    };
+
+    return guest_memfd_decide(&question, &engine->provider->offer);
+}
+
+/* --- the blocks that a try holds --------------------------------------- */
+
+static void hold(Conversion *c, GuestMemfdBlock *block, MemoryRegion *mr,
+                 const GuestMemfdDecision *decision)
+{
+    qemu_mutex_lock(&block->lock);
+    if (mr) {
+        memory_region_ref(mr);
+    }
+    block->held_mr = mr;
+    block->asked_bytes = 0;
+    block->decision = *decision;
+    block->next_held = c->held;
+    c->held = block;
+}
+
+static bool is_held(const Conversion *c, const GuestMemfdBlock *block)
+{
+    const GuestMemfdBlock *held;
+
+    for (held = c->held; held; held = held->next_held) {
+        if (held == block) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The reference may be the last one: @block is gone after this. */
+static void let_go(Conversion *c)
+{
+    GuestMemfdBlock *block = c->held;
+    MemoryRegion *mr = block->held_mr;
+
+    c->held = block->next_held;
+    block->next_held = NULL;
+    block->held_mr = NULL;
+    qemu_mutex_unlock(&block->lock);
+    if (mr) {
+        memory_region_unref(mr);
+    }
+}
+
+static void count(Conversion *c, GuestMemfdBlock *block, int ret)
+{
+    c->counted = true;
+    block->counters.retries += c->retries;
+    guest_memfd_count_request(block, c->req, ret, block->changed_bytes,
+                              get_clock() - c->start_ns);
+}
+
+/* End a try; @final says that the request ends with it. */
+static void finish(Conversion *c, int ret, bool final)
+{
+    while (c->held) {
+        GuestMemfdBlock *block = c->held;
+
+        if (ret && block->changed_bytes) {
+            guest_memfd_run_rollback(block, c->req->direction);
+        }
+        if (final) {
+            c->outcome.changed_bytes += block->changed_bytes;
+            count(c, block, ret);
+        }
+        guest_memfd_block_forget_changed(block);
+        let_go(c);
+    }
+}
+
+/* --- sections ---------------------------------------------------------- */
+
+/* Refused by policy before anything was locked. */
+static int refuse(Conversion *c, GuestMemfdBlock *block,
+                  const GuestMemfdDecision *decision)
+{
+    qemu_mutex_lock(&block->lock);
+    block->decision = *decision;
+    count(c, block, decision->error);
+    qemu_mutex_unlock(&block->lock);
+    return decision->error;
+}
+
+/*
+ * What is not guest memory: to-shared may cover holes and MMIO, which
+ * guests share in passing (firmware does so with the whole 32-bit PCI
+ * hole); to-private may not, and other RAM can do neither.
+ */
+static int check_foreign(const Conversion *c, const GuestMemfdSection *s)
+{
+    if (c->req->direction == GUEST_MEMFD_DIRECTION_TO_SHARED && s->mmio) {
+        return 0;
+    }
+    return -EINVAL;
+}
+
+static int check_hole(const Conversion *c, uint64_t size)
+{
+    if (!size || c->req->direction == GUEST_MEMFD_DIRECTION_TO_SHARED) {
+        return 0;
+    }
+    return -EINVAL;
+}
+
+static int scan_section(Conversion *c, const GuestMemfdSection *s,
+                        unsigned *blocks)
+{
+    GuestMemfdDecision decision;
+
+    if (!s->block) {
+        return check_foreign(c, s);
+    }
+    if (!QEMU_IS_ALIGNED(s->offset | s->size, guest_memfd_page_size())) {
+        return -EINVAL;
+    }
+
+    decision = decide(c, s->block);
+    if (!c->outcome.decided || decision.error) {
+        c->outcome.decided = true;
+        c->outcome.decision = decision;
+    }
+    if (decision.error) {
+        return refuse(c, s->block, &decision);
+    }
+    if (c->only != s->block) {
+        c->only = s->block;
+        (*blocks)++;
+    }
+    /* A first look, without the lock: find_or_hold() looks again. */
+    c->needs_bql |= guest_memfd_has_listeners(s->block) && !bql_locked();
+    return 0;
+}
+
+/* -EAGAIN: what the scan found is no longer true, start again. */
+static int find_or_hold(Conversion *c, const GuestMemfdSection *s)
+{
+    GuestMemfdBlock *block = s->block;
+    GuestMemfdDecision decision;
+
+    if (!is_held(c, block)) {
+        if (c->only && c->only != block) {
+            return -EAGAIN;
+        }
+        decision = decide(c, block);
+        if (decision.error) {
+            return decision.error;
+        }
+        hold(c, block, s->mr, &decision);
+    }
+    if (guest_memfd_has_listeners(block) && !bql_locked()) {
+        c->needs_bql = true;
+        return -EAGAIN;
+    }
+    return 0;
+}
+
+static int convert_section(Conversion *c, const GuestMemfdSection *s,
+                           unsigned *blocks)
+{
+    const bool shared = c->req->direction == GUEST_MEMFD_DIRECTION_TO_SHARED;
+    GuestMemfdBlock *block = s->block;
+    uint64_t offset = s->offset, end = s->offset + s->size, size;
+    int ret;
+
+    if (!block) {
+        return check_foreign(c, s);
+    }
+    ret = find_or_hold(c, s);
+    if (ret) {
+        return ret;
+    }
+
+    block->asked_bytes += s->size;
+    while (guest_memfd_block_next_run(block, !shared, &offset, end, &size)) {
+        ret = guest_memfd_run_convert(block, offset, size, c->req->direction,
+                                      &block->decision);
+        if (ret) {
+            return ret;
+        }
+        offset += size;
+    }
+    return 0;
+}
+
+typedef int SectionFn(Conversion *c, const GuestMemfdSection *s,
+                      unsigned *blocks);
+
+static int for_each_section(Conversion *c, SectionFn *fn, unsigned *blocks)
+{
+    GuestMemfdEngine *engine = c->engine;
+    hwaddr gpa = c->req->gpa, end = gpa + c->req->size;
+    GuestMemfdSection s;
+    int ret;
+
+    if (c->given) {
+        return fn(c, c->given, blocks);
+    }
+    while (gpa < end) {
+        if (!engine->find_section(engine, gpa, end - gpa, &s)) {
+            return check_hole(c, end - gpa);
+        }
+        ret = check_hole(c, s.gpa - gpa);
+        if (!ret) {
+            ret = fn(c, &s, blocks);
+        }
+        if (s.mr) {
+            memory_region_unref(s.mr);
+        }
+        if (ret) {
+            return ret;
+        }
+        gpa = s.gpa + s.size;
+    }
+    return 0;
+}
+
+/* --- requests ---------------------------------------------------------- */
+
+/* Only a request that reached no block is counted for the whole VM. */
+static void count_rejected(GuestMemfdEngine *engine, int ret)
+{
+    qemu_mutex_lock(&engine->rejected_lock);
+    engine->rejected[guest_memfd_errno_place(ret)]++;
+    qemu_mutex_unlock(&engine->rejected_lock);
+}
+
+static bool worth_another_try(const Conversion *c, int ret)
+{
+    return (ret == -EAGAIN || ret == -EINTR) && get_clock() < c->deadline_ns;
+}
+
+static int try_locked(Conversion *c, bool *again)
+{
+    unsigned blocks = 0;
+    int ret = for_each_section(c, convert_section, &blocks);
+
+    *again = c->needs_bql || worth_another_try(c, ret);
+    finish(c, ret, !*again);
+    return ret;
+}
+
+static int try_once(Conversion *c, bool *again)
+{
+    unsigned blocks = 0;
+    int ret;
+
+    *again = false;
+    c->only = NULL;
+    ret = for_each_section(c, scan_section, &blocks);
+    if (ret) {
+        return ret;
+    }
+    if (c->needs_bql) {
+        *again = true;
+        return -EAGAIN;
+    }
+    if (blocks <= 1) {
+        return blocks ? try_locked(c, again) : 0;
+    }
+
+    c->only = NULL;
+    qemu_mutex_lock(&c->engine->span_lock);
+    ret = try_locked(c, again);
+    qemu_mutex_unlock(&c->engine->span_lock);
+    return ret;
+}
+
+/* Never sleep with the BQL: the page's user may need it to let go. */
+static void back_off(Conversion *c)
+{
+    unsigned us = BACKOFF_MIN_US << MIN(c->retries, 10);
+    bool locked = bql_locked();
+
+    c->retries++;
+    if (locked) {
+        bql_unlock();
+    }
+    g_usleep(MIN(us, BACKOFF_MAX_US));
+    if (locked) {
+        bql_lock();
+    }
+}
+
+static int convert(Conversion *c)
+{
+    bool again = true, take_bql = false;
+    int ret = 0;
+
+    c->start_ns = get_clock();
+    c->deadline_ns = c->start_ns + SCALE_MS *
+                     (int64_t)qatomic_read(&c->engine->retry_timeout_ms);
+
+    while (again) {
+        if (take_bql) {
+            bql_lock();
+        }
+        c->needs_bql = false;
+        ret = try_once(c, &again);
+        if (take_bql) {
+            bql_unlock();
+        }
+        if (c->needs_bql) {
+            take_bql = true;
+        } else if (again) {
+            back_off(c);
+        }
+    }
+    return ret;
+}
+
+static bool is_well_formed(const GuestMemfdRequest *req)
+{
+    return req->size && req->gpa + req->size > req->gpa &&
+           QEMU_IS_ALIGNED(req->gpa | req->size, guest_memfd_page_size());
+}
+
+static int run(Conversion *c, GuestMemfdOutcome *outcome)
+{
+    const GuestMemfdRequest *req = c->req;
+    int ret = -EINVAL;
+
+    trace_guest_memfd_convert_begin(req->gpa, req->size,
+        GuestMemfdDirection_str(req->direction),
+        GuestMemfdOrigin_str(req->origin), req->intent);
+    if (is_well_formed(req)) {
+        ret = convert(c);
+    }
+    if (ret && !c->counted) {
+        count_rejected(c->engine, ret);
+    }
+    trace_guest_memfd_convert_end(req->gpa, req->size,
+        GuestMemfdContentMode_str(c->outcome.decision.mode),
+        GuestMemfdRealisation_str(c->outcome.decision.realisation),
+        c->outcome.changed_bytes, c->retries, ret);
+
+    if (outcome) {
+        *outcome = c->outcome;
+    }
+    return ret;
+}
+
+int guest_memfd_engine_convert(GuestMemfdEngine *engine,
+                               const GuestMemfdRequest *req,
+                               GuestMemfdOutcome *outcome)
+{
+    Conversion c = { .engine = engine, .req = req };
+
+    return run(&c, outcome);
+}
+
+int guest_memfd_engine_convert_block(GuestMemfdEngine *engine,
+                                     GuestMemfdBlock *block,
+                                     const GuestMemfdRequest *req,
+                                     GuestMemfdOutcome *outcome)
+{
+    const GuestMemfdSection section = {
+        .gpa = req->gpa,
+        .size = req->size,
+        .block = block,
+        .offset = req->gpa,
+    };
+    Conversion c = { .engine = engine, .req = req, .given = &section };
+
+    assert(req->gpa < block->size && req->size <= block->size - req->gpa);
+    return run(&c, outcome);
+}

@@ -1,0 +1,255 @@
+/*
+ * The emulated provider: private memory for TCG and qtest
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * An ordinary memfd plays the guest_memfd.  The provider keeps its own
+ * record of which pages are private, as a kernel would, so that tests can
+ * compare it with what QEMU recorded.  No page is hidden from the host's
+ * mapping, since TCG's guest runs on it; system/physmem.c keeps devices
+ * off private pages.
+ *
+ * For tests, the provider can fill memory that was converted without any
+ * promise with a pattern, so that reliance on its contents shows, and it
+ * can fail on request, after a part of the range was converted.
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qapi/visitor.h"
+#include "qemu/bitmap.h"
+#include "qemu/memfd.h"
+#include "qemu/mmap-alloc.h"
+#include "qemu/module.h"
+#include "guest-memfd-internal.h"
+#include "trace.h"
+
+/* What poisoned memory reads. */
+#define POISON_BYTE 0xd5
+
+OBJECT_DECLARE_SIMPLE_TYPE(GuestMemfdEmulated, GUEST_MEMFD_PROVIDER_EMULATED)
+
+struct GuestMemfdEmulated {
+    GuestMemfdProvider parent_obj;
+
+    bool poison;
+
+    /* Faults; atomic, since conversions run without the BQL. */
+    uint32_t fault_errno;       /* 0: none */
+    uint32_t fault_after;       /* operations that still succeed */
+    uint32_t fault_count;       /* operations that then fail */
+    uint64_t fault_progress;    /* bytes converted before the failure */
+    uint64_t operations;
+};
+
+static bool emulated_block_alloc(GuestMemfdProvider *provider,
+                                GuestMemfdBlock *block, Error **errp)
+{
+    const size_t align = QEMU_VMALLOC_ALIGN;
+    void *host;
+    int fd;
+
+    fd = qemu_memfd_create("guest-memfd-emulated", block->size, false, 0, 0,
+                           errp);
+    if (fd < 0) {
+        return false;
+    }
+    host = qemu_ram_mmap(fd, block->size, align,
+                         QEMU_MAP_SHARED | QEMU_MAP_NORESERVE, 0);
+    if (host == MAP_FAILED) {
+        error_setg_errno(errp, errno, "cannot map guest memory '%s'",
+                         block->name);
+        close(fd);
+        return false;
+    }
+
+    block->fd = fd;
+    block->host = host;
+    /* Bit set: private. */
+    block->provider_data = bitmap_new(block->size / guest_memfd_page_size());
+    return true;
+}
+
+static void emulated_block_free(GuestMemfdProvider *provider,
+                                   GuestMemfdBlock *block)
+{
+    g_free(block->provider_data);
+}
+
+static void fill(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
+                 int byte)
+{
+    memset(block->host + offset, byte, size);
+    if (block->engine->bytes_changed) {
+        block->engine->bytes_changed(block, offset, size);
+    }
+}
+
+/*
+ * Fill what the guest ever used.  The rest of the file is holes that read
+ * zero, and filling them would only allocate memory.
+ */
+static int fill_data(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
+                     int byte)
+{
+    const off_t end = offset + size;
+    off_t data = offset, hole;
+
+    while (data < end) {
+        data = lseek(block->fd, data, SEEK_DATA);
+        if (data < 0) {
+            return errno == ENXIO ? 0 : -errno;
+        }
+        if (data >= end) {
+            break;
+        }
+        hole = lseek(block->fd, data, SEEK_HOLE);
+        if (hole < 0) {
+            return -errno;
+        }
+        hole = MIN(hole, end);
+        fill(block, data, hole - data, byte);
+        data = hole;
+    }
+    return 0;
+}
+
+/* True if this operation is to fail. */
+static bool take_fault(GuestMemfdEmulated *s)
+{
+    if (!qatomic_read(&s->fault_errno)) {
+        return false;
+    }
+    if (qatomic_read(&s->fault_after)) {
+        qatomic_dec(&s->fault_after);
+        return false;
+    }
+    if (!qatomic_read(&s->fault_count)) {
+        return false;
+    }
+    qatomic_dec(&s->fault_count);
+    return true;
+}
+
+static void set_state(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
+                      GuestMemfdDirection direction)
+{
+    unsigned long first = offset / guest_memfd_page_size();
+    unsigned long pages = size / guest_memfd_page_size();
+
+    if (direction == GUEST_MEMFD_DIRECTION_TO_PRIVATE) {
+        bitmap_set(block->provider_data, first, pages);
+    } else {
+        bitmap_clear(block->provider_data, first, pages);
+    }
+}
+
+static int emulated_convert(GuestMemfdProvider *provider,
+                            GuestMemfdBlock *block, uint64_t offset,
+                            uint64_t size, GuestMemfdDirection direction,
+                            GuestMemfdContentMode mode,
+                            uint64_t *error_offset)
+{
+    GuestMemfdEmulated *s = GUEST_MEMFD_PROVIDER_EMULATED(provider);
+    int ret = 0;
+
+    qatomic_inc(&s->operations);
+    if (take_fault(s)) {
+        size = MIN(size, qatomic_read(&s->fault_progress));
+        *error_offset = offset + size;
+        ret = -qatomic_read(&s->fault_errno);
+    }
+    set_state(block, offset, size, direction);
+    if (size && mode == GUEST_MEMFD_CONTENT_MODE_DEFAULT &&
+        qatomic_read(&s->poison)) {
+        int poisoned = fill_data(block, offset, size, POISON_BYTE);
+
+        ret = ret ?: poisoned;
+    }
+    trace_guest_memfd_emulated_convert(block->name, offset, size,
+        GuestMemfdDirection_str(direction),
+        GuestMemfdContentMode_str(mode), ret);
+    return ret;
+}
+
+static int emulated_zero(GuestMemfdProvider *provider, GuestMemfdBlock *block,
+                         uint64_t offset, uint64_t size)
+{
+    GuestMemfdEmulated *s = GUEST_MEMFD_PROVIDER_EMULATED(provider);
+
+    qatomic_inc(&s->operations);
+    if (take_fault(s)) {
+        return -qatomic_read(&s->fault_errno);
+    }
+    return fill_data(block, offset, size, 0);
+}
+
+static bool emulated_get_poison(Object *obj, Error **errp)
+{
+    return qatomic_read(&GUEST_MEMFD_PROVIDER_EMULATED(obj)->poison);
+}
+
+static void emulated_set_poison(Object *obj, bool value, Error **errp)
+{
+    qatomic_set(&GUEST_MEMFD_PROVIDER_EMULATED(obj)->poison, value);
+}
+
+static void emulated_init(Object *obj)
+{
+    const GuestMemfdRealisation how = GUEST_MEMFD_REALISATION_EMULATED;
+    GuestMemfdEmulated *s = GUEST_MEMFD_PROVIDER_EMULATED(obj);
+    GuestMemfdProvider *provider = GUEST_MEMFD_PROVIDER(obj);
+    int direction, mode;
+
+    provider->type = GUEST_MEMFD_PROVIDER_TYPE_EMULATED;
+    provider->reason = g_strdup("no KVM: QEMU keeps the state of pages");
+    for (direction = 0; direction < GUEST_MEMFD_DIRECTION__MAX; direction++) {
+        for (mode = 0; mode < GUEST_MEMFD_CONTENT_MODE__MAX; mode++) {
+            provider->offer.how[direction][mode] = how;
+        }
+    }
+    provider->offer.how[GUEST_MEMFD_DIRECTION_TO_PRIVATE]
+                       [GUEST_MEMFD_CONTENT_MODE_ZERO] =
+        GUEST_MEMFD_REALISATION_REFUSED;
+
+    object_property_add_uint32_ptr(obj, "fault-errno", &s->fault_errno,
+                                   OBJ_PROP_FLAG_READWRITE);
+    object_property_add_uint32_ptr(obj, "fault-after", &s->fault_after,
+                                   OBJ_PROP_FLAG_READWRITE);
+    object_property_add_uint32_ptr(obj, "fault-count", &s->fault_count,
+                                   OBJ_PROP_FLAG_READWRITE);
+    object_property_add_uint64_ptr(obj, "fault-progress", &s->fault_progress,
+                                   OBJ_PROP_FLAG_READWRITE);
+    object_property_add_uint64_ptr(obj, "operations", &s->operations,
+                                   OBJ_PROP_FLAG_READ);
+}
+
+static void emulated_class_init(ObjectClass *oc, const void *data)
+{
+    GuestMemfdProviderClass *pc = GUEST_MEMFD_PROVIDER_CLASS(oc);
+
+    pc->block_alloc = emulated_block_alloc;
+    pc->block_free = emulated_block_free;
+    pc->convert = emulated_convert;
+    pc->zero = emulated_zero;
+
+    object_class_property_add_bool(oc, "poison", emulated_get_poison,
+                                   emulated_set_poison);
+    object_class_property_set_description(oc, "poison",
+        "Overwrite memory converted with content mode default");
+}
+
+static const TypeInfo emulated_info = {
+    .name = TYPE_GUEST_MEMFD_PROVIDER_EMULATED,
+    .parent = TYPE_GUEST_MEMFD_PROVIDER,
+    .instance_size = sizeof(GuestMemfdEmulated),
+    .instance_init = emulated_init,
+    .class_init = emulated_class_init,
+};
+
+static void emulated_register_types(void)
+{
+    type_register_static(&emulated_info);
+}
+
+type_init(emulated_register_types)

@@ -1,0 +1,71 @@
+/*
+ * Conversion of guest memory: what the files of this directory share
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef SYSTEM_GUEST_MEMFD_INTERNAL_H
+#define SYSTEM_GUEST_MEMFD_INTERNAL_H
+
+#include "system/guest-memfd.h"
+
+/* --- guest-memfd-block.c ----------------------------------------------- */
+
+size_t guest_memfd_page_size(void);
+
+/*
+ * guest_memfd_block_next_run: the next run of pages that are shared (or,
+ * with @shared false, private) in [*offset, end).  Returns false if there
+ * is none; else @offset and @size say where it is.  Lock held.
+ */
+bool guest_memfd_block_next_run(const GuestMemfdBlock *block, bool shared,
+                                uint64_t *offset, uint64_t end,
+                                uint64_t *size);
+
+/* Record the state of a run of pages that all had the other one. */
+void guest_memfd_block_record(GuestMemfdBlock *block, uint64_t offset,
+                              uint64_t size, bool shared);
+
+/* The same run for the request in progress, to be able to go back. */
+void guest_memfd_block_mark_changed(GuestMemfdBlock *block, uint64_t offset,
+                                    uint64_t size);
+bool guest_memfd_block_next_changed(const GuestMemfdBlock *block,
+                                    uint64_t *offset, uint64_t *size);
+void guest_memfd_block_forget_changed(GuestMemfdBlock *block);
+
+/* --- guest-memfd-listeners.c ------------------------------------------- */
+
+bool guest_memfd_has_listeners(const GuestMemfdBlock *block);
+void guest_memfd_notify_discard(GuestMemfdBlock *block, uint64_t offset,
+                                uint64_t size);
+/* On failure the listeners that had agreed are told of a discard again. */
+int guest_memfd_notify_populate(GuestMemfdBlock *block, uint64_t offset,
+                                uint64_t size);
+
+/* --- guest-memfd-run.c ------------------------------------------------- */
+
+/* Convert one run of pages, or leave it as it was. */
+int guest_memfd_run_convert(GuestMemfdBlock *block, uint64_t offset,
+                            uint64_t size, GuestMemfdDirection direction,
+                            const GuestMemfdDecision *decision);
+/* Bring the pages that the request changed back. */
+void guest_memfd_run_rollback(GuestMemfdBlock *block,
+                              GuestMemfdDirection direction);
+
+/* --- guest-memfd-ram.c ------------------------------------------------- */
+
+/* Let @engine work on the machine's memory. */
+void guest_memfd_ram_bind(GuestMemfdEngine *engine);
+
+/* --- guest-memfd-stats.c ----------------------------------------------- */
+
+unsigned guest_memfd_errno_place(int error);
+const char *guest_memfd_errno_name(unsigned place);
+void guest_memfd_count_request(GuestMemfdBlock *block,
+                               const GuestMemfdRequest *req, int ret,
+                               uint64_t changed_bytes, int64_t ns);
+GuestMemfdFailureCountList *
+guest_memfd_failure_list(const uint64_t counts[GUEST_MEMFD_ERRNO_PLACES]);
+GuestMemfdStats *guest_memfd_stats_new(const GuestMemfdCounters *counters);
+
+#endif /* SYSTEM_GUEST_MEMFD_INTERNAL_H */

@@ -1,0 +1,72 @@
+/*
+ * Telling the users of shared memory about conversions
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The one file that knows how RamBlockAttributes keeps its listeners.
+ * ram_block_attributes_state_change() cannot be used: it changes the
+ * bitmap before it notifies, in both directions, and scans the whole
+ * block to classify a range.
+ *
+ * All functions are called with the BQL, which protects the list, and
+ * with the block's lock held.
+ */
+
+#include "qemu/osdep.h"
+#include "system/ramblock.h"
+#include "guest-memfd-internal.h"
+
+bool guest_memfd_has_listeners(const GuestMemfdBlock *block)
+{
+    return !QLIST_EMPTY(&block->attributes->rdl_list);
+}
+
+static bool intersect(const RamDiscardListener *rdl, uint64_t offset,
+                      uint64_t size, MemoryRegionSection *section)
+{
+    *section = *rdl->section;
+    return memory_region_section_intersect_range(section, offset, size);
+}
+
+/* Stops before @end; NULL is the end of the list. */
+static void notify_discard_until(GuestMemfdBlock *block, uint64_t offset,
+                                 uint64_t size, const RamDiscardListener *end)
+{
+    RamDiscardListener *rdl;
+    MemoryRegionSection section;
+
+    QLIST_FOREACH(rdl, &block->attributes->rdl_list, next) {
+        if (rdl == end) {
+            return;
+        }
+        if (intersect(rdl, offset, size, &section)) {
+            rdl->notify_discard(rdl, &section);
+        }
+    }
+}
+
+void guest_memfd_notify_discard(GuestMemfdBlock *block, uint64_t offset,
+                                uint64_t size)
+{
+    notify_discard_until(block, offset, size, NULL);
+}
+
+int guest_memfd_notify_populate(GuestMemfdBlock *block, uint64_t offset,
+                                uint64_t size)
+{
+    RamDiscardListener *rdl;
+    MemoryRegionSection section;
+    int ret;
+
+    QLIST_FOREACH(rdl, &block->attributes->rdl_list, next) {
+        if (!intersect(rdl, offset, size, &section)) {
+            continue;
+        }
+        ret = rdl->notify_populate(rdl, &section);
+        if (ret) {
+            notify_discard_until(block, offset, size, rdl);
+            return ret;
+        }
+    }
+    return 0;
+}

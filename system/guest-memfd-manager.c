@@ -1,0 +1,453 @@
+/*
+ * The guest_memfd manager: policy, provider and life cycle
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * One per VM.  It is created by the user with -object, or by default when
+ * the machine's first guest_memfd memory appears, and lives until the end.
+ */
+
+#include "qemu/osdep.h"
+#include "hw/boards.h"
+#include "hw/misc/guest-memfd-testdev.h"
+#include "hw/nvram/fw_cfg.h"
+#include "hw/qdev-core.h"
+#include "migration/blocker.h"
+#include "qapi/error.h"
+#include "qapi/visitor.h"
+#include "qemu/error-report.h"
+#include "qemu/module.h"
+#include "qom/object_interfaces.h"
+#include "system/confidential-guest-support.h"
+#include "system/kvm.h"
+#include "system/qtest.h"
+#include "system/reset.h"
+#include "system/runstate.h"
+#include "system/system.h"
+#include "system/tcg.h"
+#include "guest-memfd-internal.h"
+#include "guest-memfd-manager.h"
+#include "trace.h"
+
+#define RETRY_TIMEOUT_MS_DEFAULT    100
+#define RETRY_TIMEOUT_MS_MAX        10000
+
+static GuestMemfdManager *manager;
+
+GuestMemfdManager *guest_memfd_manager(void)
+{
+    return manager;
+}
+
+GuestMemfdEngine *guest_memfd_engine(void)
+{
+    return manager ? &manager->engine : NULL;
+}
+
+int guest_memfd_convert(const GuestMemfdRequest *req,
+                        GuestMemfdOutcome *outcome)
+{
+    if (!manager || !manager->engine.provider) {
+        if (outcome) {
+            *outcome = (GuestMemfdOutcome) { };
+        }
+        return -EINVAL;
+    }
+    return guest_memfd_engine_convert(&manager->engine, req, outcome);
+}
+
+/* --- the provider ------------------------------------------------------ */
+
+/*
+ * Without KVM the emulated provider serves a guest that needs nothing from
+ * the accelerator, which is one that is ready already.
+ */
+static bool can_emulate(void)
+{
+    ConfidentialGuestSupport *cgs = current_machine->cgs;
+
+    return (tcg_enabled() || qtest_enabled()) && cgs && cgs->ready;
+}
+
+static GuestMemfdProvider *choose_provider(GuestMemfdManager *s, Error **errp)
+{
+    if (kvm_enabled()) {
+        return kvm_guest_memfd_provider_new(s->in_place, errp);
+    }
+    if (s->in_place == ON_OFF_AUTO_OFF) {
+        error_setg(errp, "guest-memfd-manager: in-place=off needs KVM");
+        error_append_hint(errp, "Without KVM guest memory is always "
+                          "converted in place: use in-place=auto.\n");
+        return NULL;
+    }
+    return GUEST_MEMFD_PROVIDER(
+        object_new(TYPE_GUEST_MEMFD_PROVIDER_EMULATED));
+}
+
+static bool is_in_place(GuestMemfdProvider *provider)
+{
+    return GUEST_MEMFD_PROVIDER_GET_CLASS(provider)->block_alloc;
+}
+
+static const char *provider_child_name(GuestMemfdProvider *provider)
+{
+    return provider->type == GUEST_MEMFD_PROVIDER_TYPE_EMULATED ?
+           "emulated" : "kvm";
+}
+
+static bool set_provider(GuestMemfdManager *s, GuestMemfdProvider *provider,
+                         Error **errp)
+{
+    if (is_in_place(provider)) {
+        error_setg(&s->migration_blocker, "guest memory is converted in "
+                   "place between private and shared, which cannot be "
+                   "migrated");
+        if (migrate_add_blocker(&s->migration_blocker, errp) < 0) {
+            object_unref(OBJECT(provider));
+            return false;
+        }
+    }
+    object_property_add_child(OBJECT(s), provider_child_name(provider),
+                              OBJECT(provider));
+    object_unref(OBJECT(provider));
+    /* Memory outlives the user's objects when QEMU exits. */
+    object_ref(OBJECT(s));
+    s->engine.provider = provider;
+    trace_guest_memfd_provider(GuestMemfdProviderType_str(provider->type),
+                               provider->reason);
+    return true;
+}
+
+/* --- life cycle -------------------------------------------------------- */
+
+static void broken(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
+                   int error)
+{
+    error_report("guest memory '%s': cannot bring back [0x%" PRIx64
+                 ", +0x%" PRIx64 "): %s; the VM is stopped, no page was "
+                 "given away", block->name, offset, size, strerror(-error));
+    qemu_system_vmstop_request_prepare();
+    qemu_system_vmstop_request(RUN_STATE_INTERNAL_ERROR);
+}
+
+/* A guest starts anew with all memory shared, and no private byte in it. */
+static void manager_reset(void *opaque)
+{
+    GuestMemfdManager *s = opaque;
+    GuestMemfdBlock *block;
+
+    QLIST_FOREACH(block, &s->engine.blocks, next) {
+        const GuestMemfdRequest req = {
+            .size = block->size,
+            .direction = GUEST_MEMFD_DIRECTION_TO_SHARED,
+            .origin = GUEST_MEMFD_ORIGIN_RESET,
+        };
+        int ret;
+
+        if (block->shared_pages * guest_memfd_page_size() == block->size) {
+            continue;
+        }
+        ret = guest_memfd_engine_convert_block(&s->engine, block, &req, NULL);
+        if (ret) {
+            error_report("guest memory '%s' cannot be shared for a reset: %s",
+                         block->name, strerror(-ret));
+        }
+    }
+}
+
+static void vm_state_changed(void *opaque, bool running, RunState state)
+{
+    GuestMemfdManager *s = opaque;
+
+    if (running) {
+        qatomic_set(&s->engine.launched, true);
+    }
+}
+
+static uint32_t hint_bits(const GuestMemfdOffer *offer,
+                          GuestMemfdDirection direction)
+{
+    const GuestMemfdRealisation *how = offer->how[direction];
+    uint32_t bits = 0;
+
+    if (direction == GUEST_MEMFD_DIRECTION_TO_SHARED) {
+        bits |= GUEST_MEMFD_ATTR_ZERO;
+    }
+    if (how[GUEST_MEMFD_CONTENT_MODE_PRESERVE] !=
+        GUEST_MEMFD_REALISATION_REFUSED) {
+        bits |= GUEST_MEMFD_ATTR_PRESERVE;
+    }
+    return bits;
+}
+
+static void tell_guest(GuestMemfdManager *s)
+{
+    const GuestMemfdOffer *offer = &s->engine.provider->offer;
+    FWCfgState *fw_cfg = fw_cfg_find();
+
+    if (!fw_cfg) {
+        return;
+    }
+    s->fw_cfg_file[0] = cpu_to_le32(GUEST_MEMFD_FW_CFG_VERSION);
+    s->fw_cfg_file[1] = cpu_to_le32(hint_bits(offer,
+                                        GUEST_MEMFD_DIRECTION_TO_SHARED));
+    s->fw_cfg_file[2] = cpu_to_le32(hint_bits(offer,
+                                        GUEST_MEMFD_DIRECTION_TO_PRIVATE));
+    fw_cfg_add_file(fw_cfg, GUEST_MEMFD_FW_CFG_FILE, s->fw_cfg_file,
+                    sizeof(s->fw_cfg_file));
+}
+
+static void machine_done(Notifier *notifier, void *data)
+{
+    GuestMemfdManager *s = container_of(notifier, GuestMemfdManager,
+                                        machine_done);
+    GuestMemfdProvider *provider = s->engine.provider;
+
+    if (provider && is_in_place(provider)) {
+        tell_guest(s);
+    } else if (s->in_place == ON_OFF_AUTO_ON) {
+        error_report("guest-memfd-manager: in-place=on, but the machine has "
+                     "no guest_memfd memory");
+        error_printf("Add a confidential guest, for example -object "
+                     "sw-protected-guest,id=cgs0 -machine "
+                     "confidential-guest-support=cgs0, or use "
+                     "in-place=auto.\n");
+        exit(EXIT_FAILURE);
+    }
+}
+
+static void manager_complete(UserCreatable *uc, Error **errp)
+{
+    GuestMemfdManager *s = GUEST_MEMFD_MANAGER(uc);
+
+    if (manager) {
+        g_autofree char *path = object_get_canonical_path(OBJECT(manager));
+
+        error_setg(errp, "a VM has only one guest-memfd-manager, and '%s' "
+                   "exists", path);
+        error_append_hint(errp, "Set its properties with qom-set.\n");
+        return;
+    }
+    if (phase_check(PHASE_MACHINE_READY) && s->in_place == ON_OFF_AUTO_ON) {
+        error_setg(errp, "guest-memfd-manager: in-place=on must be given on "
+                   "the command line, before guest memory exists");
+        return;
+    }
+
+    manager = s;
+    qemu_register_reset(manager_reset, s);
+    s->vm_state = qemu_add_vm_change_state_handler(vm_state_changed, s);
+    s->machine_done.notify = machine_done;
+    qemu_add_machine_init_done_notifier(&s->machine_done);
+}
+
+static bool manager_can_be_deleted(UserCreatable *uc)
+{
+    return !GUEST_MEMFD_MANAGER(uc)->engine.provider;
+}
+
+static bool create_default(Error **errp)
+{
+    return object_new_with_props(TYPE_GUEST_MEMFD_MANAGER,
+                                 object_get_objects_root(),
+                                 TYPE_GUEST_MEMFD_MANAGER, errp, NULL);
+}
+
+GuestMemfdEngine *guest_memfd_engine_for_ram(Error **errp)
+{
+    GuestMemfdProvider *provider;
+
+    if (!manager && !create_default(errp)) {
+        return NULL;
+    }
+    if (!manager->engine.provider && (kvm_enabled() || can_emulate())) {
+        provider = choose_provider(manager, errp);
+        if (!provider || !set_provider(manager, provider, errp)) {
+            return NULL;
+        }
+    }
+    return &manager->engine;
+}
+
+/* --- properties -------------------------------------------------------- */
+
+static int get_in_place(Object *obj, Error **errp)
+{
+    return GUEST_MEMFD_MANAGER(obj)->in_place;
+}
+
+static void set_in_place(Object *obj, int value, Error **errp)
+{
+    GuestMemfdManager *s = GUEST_MEMFD_MANAGER(obj);
+
+    if (s->engine.provider) {
+        error_setg(errp, "cannot change property 'in-place' of %s to '%s': "
+                   "guest memory exists", object_get_typename(obj),
+                   OnOffAuto_str(value));
+        error_append_hint(errp, "Give it on the command line.\n");
+        return;
+    }
+    s->in_place = value;
+}
+
+static int get_content_mode(Object *obj, Error **errp)
+{
+    return qatomic_read(&GUEST_MEMFD_MANAGER(obj)->engine.content_policy);
+}
+
+static void set_content_mode(Object *obj, int value, Error **errp)
+{
+    qatomic_set(&GUEST_MEMFD_MANAGER(obj)->engine.content_policy, value);
+}
+
+static int get_on_unsupported(Object *obj, Error **errp)
+{
+    return qatomic_read(&GUEST_MEMFD_MANAGER(obj)->engine.on_unsupported);
+}
+
+static void set_on_unsupported(Object *obj, int value, Error **errp)
+{
+    qatomic_set(&GUEST_MEMFD_MANAGER(obj)->engine.on_unsupported, value);
+}
+
+static void get_retry_timeout(Object *obj, Visitor *v, const char *name,
+                              void *opaque, Error **errp)
+{
+    GuestMemfdManager *s = GUEST_MEMFD_MANAGER(obj);
+    uint32_t value = qatomic_read(&s->engine.retry_timeout_ms);
+
+    visit_type_uint32(v, name, &value, errp);
+}
+
+static void set_retry_timeout(Object *obj, Visitor *v, const char *name,
+                              void *opaque, Error **errp)
+{
+    GuestMemfdManager *s = GUEST_MEMFD_MANAGER(obj);
+    uint32_t value;
+
+    if (!visit_type_uint32(v, name, &value, errp)) {
+        return;
+    }
+    if (value > RETRY_TIMEOUT_MS_MAX) {
+        error_setg(errp, "property '%s' of %s doesn't take value '%" PRIu32
+                   "': it is 0 to %d milliseconds", name,
+                   object_get_typename(obj), value, RETRY_TIMEOUT_MS_MAX);
+        return;
+    }
+    qatomic_set(&s->engine.retry_timeout_ms, value);
+}
+
+static char *get_provider(Object *obj, Error **errp)
+{
+    GuestMemfdProvider *p = GUEST_MEMFD_MANAGER(obj)->engine.provider;
+
+    return g_strdup(p ? GuestMemfdProviderType_str(p->type) : "none");
+}
+
+static char *get_provider_reason(Object *obj, Error **errp)
+{
+    return g_strdup(guest_memfd_provider_reason());
+}
+
+static char *get_effective_modes(Object *obj, Error **errp)
+{
+    GuestMemfdManager *s = GUEST_MEMFD_MANAGER(obj);
+
+    return guest_memfd_offer_to_string(&s->engine);
+}
+
+static void manager_init(Object *obj)
+{
+    GuestMemfdManager *s = GUEST_MEMFD_MANAGER(obj);
+
+    guest_memfd_engine_init(&s->engine);
+    guest_memfd_ram_bind(&s->engine);
+    s->engine.broken = broken;
+    s->engine.content_policy = GUEST_MEMFD_CONTENT_POLICY_AUTO;
+    s->engine.on_unsupported = GUEST_MEMFD_UNSUPPORTED_ACTION_REFUSE;
+    s->engine.retry_timeout_ms = RETRY_TIMEOUT_MS_DEFAULT;
+    s->in_place = ON_OFF_AUTO_AUTO;
+}
+
+static void manager_finalize(Object *obj)
+{
+    GuestMemfdManager *s = GUEST_MEMFD_MANAGER(obj);
+
+    if (manager == s) {
+        qemu_remove_machine_init_done_notifier(&s->machine_done);
+        qemu_del_vm_change_state_handler(s->vm_state);
+        qemu_unregister_reset(manager_reset, s);
+        manager = NULL;
+    }
+    migrate_del_blocker(&s->migration_blocker);
+    guest_memfd_engine_destroy(&s->engine);
+}
+
+static void add_enum(ObjectClass *oc, const char *name, const char *type,
+                     const QEnumLookup *lookup, int (*get)(Object *, Error **),
+                     void (*set)(Object *, int, Error **),
+                     const char *description)
+{
+    object_class_property_add_enum(oc, name, type, lookup, get, set);
+    object_class_property_set_description(oc, name, description);
+}
+
+static void add_readonly_str(ObjectClass *oc, const char *name,
+                             char *(*get)(Object *, Error **),
+                             const char *description)
+{
+    object_class_property_add_str(oc, name, get, NULL);
+    object_class_property_set_description(oc, name, description);
+}
+
+static void manager_class_init(ObjectClass *oc, const void *data)
+{
+    UserCreatableClass *ucc = USER_CREATABLE_CLASS(oc);
+
+    ucc->complete = manager_complete;
+    ucc->can_be_deleted = manager_can_be_deleted;
+
+    add_enum(oc, "in-place", "OnOffAuto", &OnOffAuto_lookup,
+             get_in_place, set_in_place,
+             "Convert guest memory in place (on/off/auto)");
+    add_enum(oc, "content-mode", "GuestMemfdContentPolicy",
+             &GuestMemfdContentPolicy_lookup,
+             get_content_mode, set_content_mode,
+             "Contents of converted memory where the guest does not say "
+             "(auto/default/zero/preserve)");
+    add_enum(oc, "on-unsupported", "GuestMemfdUnsupportedAction",
+             &GuestMemfdUnsupportedAction_lookup,
+             get_on_unsupported, set_on_unsupported,
+             "When content-mode cannot be kept (refuse/downgrade)");
+    object_class_property_add(oc, "retry-timeout-ms", "uint32",
+                              get_retry_timeout, set_retry_timeout,
+                              NULL, NULL);
+    object_class_property_set_description(oc, "retry-timeout-ms",
+        "How long a page in use is retried, in ms (0..10000)");
+    add_readonly_str(oc, "provider", get_provider,
+                     "What changes the state of pages");
+    add_readonly_str(oc, "provider-reason", get_provider_reason,
+                     "Why this provider was chosen");
+    add_readonly_str(oc, "effective-content-modes", get_effective_modes,
+                     "Content modes on offer, in each direction");
+}
+
+static const TypeInfo manager_info = {
+    .name = TYPE_GUEST_MEMFD_MANAGER,
+    .parent = TYPE_OBJECT,
+    .instance_size = sizeof(GuestMemfdManager),
+    .instance_init = manager_init,
+    .instance_finalize = manager_finalize,
+    .class_init = manager_class_init,
+    .interfaces = (const InterfaceInfo[]) {
+        { TYPE_USER_CREATABLE },
+        { }
+    }
+};
+
+static void manager_register_types(void)
+{
+    type_register_static(&manager_info);
+}
+
+type_init(manager_register_types)

@@ -1,0 +1,37 @@
+/*
+ * The guest_memfd manager
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef SYSTEM_GUEST_MEMFD_MANAGER_H
+#define SYSTEM_GUEST_MEMFD_MANAGER_H
+
+#include "qapi/qapi-types-common.h"
+#include "qemu/notify.h"
+#include "system/guest-memfd-ram.h"
+#include "system/runstate.h"
+
+#define TYPE_GUEST_MEMFD_MANAGER "guest-memfd-manager"
+OBJECT_DECLARE_SIMPLE_TYPE(GuestMemfdManager, GUEST_MEMFD_MANAGER)
+
+struct GuestMemfdManager {
+    Object parent_obj;
+
+    GuestMemfdEngine engine;
+    OnOffAuto in_place;
+    Error *migration_blocker;
+    Notifier machine_done;
+    VMChangeStateEntry *vm_state;
+    uint32_t fw_cfg_file[4];
+};
+
+/* NULL if there is none. */
+GuestMemfdManager *guest_memfd_manager(void);
+
+const char *guest_memfd_provider_reason(void);
+
+/* For example "to-shared=default,zero to-private=default"; caller frees. */
+char *guest_memfd_offer_to_string(const GuestMemfdEngine *engine);
+
+#endif /* SYSTEM_GUEST_MEMFD_MANAGER_H */

@@ -1,0 +1,231 @@
+/*
+ * QMP and HMP queries of guest memory conversions
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "monitor/hmp.h"
+#include "monitor/monitor.h"
+#include "qapi/error.h"
+#include "qapi/qapi-commands-guest-memfd.h"
+#include "qemu/cutils.h"
+#include "qemu/module.h"
+#include "guest-memfd-internal.h"
+#include "guest-memfd-manager.h"
+
+const char *guest_memfd_provider_reason(void)
+{
+    GuestMemfdEngine *engine = guest_memfd_engine();
+
+    if (!engine || !engine->provider) {
+        return "no guest_memfd memory";
+    }
+    return engine->provider->reason;
+}
+
+/* What a request gets now; the policy function knows the exceptions. */
+static GuestMemfdRealisation offered(const GuestMemfdEngine *engine,
+                                     GuestMemfdDirection direction,
+                                     GuestMemfdContentMode mode)
+{
+    static const GuestMemfdIntent intents[GUEST_MEMFD_CONTENT_MODE__MAX] = {
+        [GUEST_MEMFD_CONTENT_MODE_DEFAULT] = GUEST_MEMFD_INTENT_UNSPECIFIED,
+        [GUEST_MEMFD_CONTENT_MODE_ZERO] = GUEST_MEMFD_INTENT_ZERO,
+        [GUEST_MEMFD_CONTENT_MODE_PRESERVE] = GUEST_MEMFD_INTENT_PRESERVE,
+    };
+    const GuestMemfdQuestion question = {
+        .direction = direction,
+        .intent = intents[mode],
+        .launched = qatomic_read(&engine->launched),
+        .manager_policy = GUEST_MEMFD_CONTENT_POLICY_DEFAULT,
+    };
+
+    return guest_memfd_decide(&question, &engine->provider->offer).realisation;
+}
+
+static GuestMemfdOfferedModeList *offered_list(const GuestMemfdEngine *engine,
+                                               GuestMemfdDirection direction)
+{
+    GuestMemfdOfferedModeList *list = NULL, **tail = &list;
+    int mode;
+
+    for (mode = 0; mode < GUEST_MEMFD_CONTENT_MODE__MAX; mode++) {
+        GuestMemfdRealisation how = offered(engine, direction, mode);
+
+        if (how != GUEST_MEMFD_REALISATION_REFUSED) {
+            GuestMemfdOfferedMode *m = g_new0(GuestMemfdOfferedMode, 1);
+
+            m->mode = mode;
+            m->realisation = how;
+            QAPI_LIST_APPEND(tail, m);
+        }
+    }
+    return list;
+}
+
+static GuestMemfdOfferedModes *offered_modes(const GuestMemfdEngine *engine)
+{
+    GuestMemfdOfferedModes *modes = g_new0(GuestMemfdOfferedModes, 1);
+
+    modes->to_shared = offered_list(engine, GUEST_MEMFD_DIRECTION_TO_SHARED);
+    modes->to_private = offered_list(engine,
+                                     GUEST_MEMFD_DIRECTION_TO_PRIVATE);
+    return modes;
+}
+
+static void append_modes(GString *out, const GuestMemfdEngine *engine,
+                         GuestMemfdDirection direction)
+{
+    char separator = '=';
+    int mode;
+
+    g_string_append(out, GuestMemfdDirection_str(direction));
+    for (mode = 0; mode < GUEST_MEMFD_CONTENT_MODE__MAX; mode++) {
+        if (offered(engine, direction, mode) !=
+            GUEST_MEMFD_REALISATION_REFUSED) {
+            g_string_append_printf(out, "%c%s", separator,
+                                   GuestMemfdContentMode_str(mode));
+            separator = ',';
+        }
+    }
+}
+
+char *guest_memfd_offer_to_string(const GuestMemfdEngine *engine)
+{
+    GString *out = g_string_new(NULL);
+
+    if (engine->provider) {
+        append_modes(out, engine, GUEST_MEMFD_DIRECTION_TO_SHARED);
+        g_string_append_c(out, ' ');
+        append_modes(out, engine, GUEST_MEMFD_DIRECTION_TO_PRIVATE);
+    }
+    return g_string_free(out, false);
+}
+
+static GuestMemfdBackendInfo *backend_info(GuestMemfdBlock *block)
+{
+    GuestMemfdBackendInfo *info = g_new0(GuestMemfdBackendInfo, 1);
+
+    info->name = g_strdup(block->name);
+    info->size = block->size;
+    info->content_mode = qatomic_read(&block->content_policy);
+    WITH_QEMU_LOCK_GUARD(&block->lock) {
+        info->shared_bytes = block->shared_pages * guest_memfd_page_size();
+        info->stats = guest_memfd_stats_new(&block->counters);
+    }
+    info->private_bytes = info->size - info->shared_bytes;
+    return info;
+}
+
+static void fill_engine(GuestMemfdInfo *info, GuestMemfdEngine *engine)
+{
+    GuestMemfdBlock *block;
+
+    info->has_content_mode = true;
+    info->content_mode = qatomic_read(&engine->content_policy);
+    info->has_on_unsupported = true;
+    info->on_unsupported = qatomic_read(&engine->on_unsupported);
+    info->has_retry_timeout_ms = true;
+    info->retry_timeout_ms = qatomic_read(&engine->retry_timeout_ms);
+    info->has_launched = true;
+    info->launched = qatomic_read(&engine->launched);
+    WITH_QEMU_LOCK_GUARD(&engine->rejected_lock) {
+        info->rejected = guest_memfd_failure_list(engine->rejected);
+    }
+
+    if (engine->provider) {
+        info->has_provider = true;
+        info->provider = engine->provider->type;
+        info->modes = offered_modes(engine);
+    }
+    QLIST_FOREACH(block, &engine->blocks, next) {
+        QAPI_LIST_PREPEND(info->backends, backend_info(block));
+    }
+}
+
+GuestMemfdInfo *qmp_query_guest_memfd(Error **errp)
+{
+    GuestMemfdManager *manager = guest_memfd_manager();
+    GuestMemfdInfo *info = g_new0(GuestMemfdInfo, 1);
+
+    info->provider_reason = g_strdup(guest_memfd_provider_reason());
+    if (manager) {
+        info->manager = object_get_canonical_path(OBJECT(manager));
+        info->has_in_place = true;
+        info->in_place = manager->in_place;
+        fill_engine(info, &manager->engine);
+    }
+    return info;
+}
+
+static void print_failures(Monitor *mon, const char *what,
+                           const GuestMemfdFailureCountList *list)
+{
+    for (; list; list = list->next) {
+        monitor_printf(mon, "  %s %s: %" PRIu64 "\n", what,
+                       list->value->error, list->value->count);
+    }
+}
+
+static void print_backend(Monitor *mon, const GuestMemfdBackendInfo *b)
+{
+    const GuestMemfdStats *s = b->stats;
+    g_autofree char *private_size = size_to_str(b->private_bytes);
+    g_autofree char *shared_size = size_to_str(b->shared_bytes);
+
+    monitor_printf(mon, "%s: private %s, shared %s, content-mode %s\n",
+                   b->name, private_size, shared_size,
+                   GuestMemfdContentPolicy_str(b->content_mode));
+    monitor_printf(mon, "  requests: %" PRIu64 " (to-shared %" PRIu64
+                   ", to-private %" PRIu64 ")\n", s->requests,
+                   s->directions->to_shared, s->directions->to_private);
+    monitor_printf(mon, "  modes: default %" PRIu64 ", zero %" PRIu64
+                   ", preserve %" PRIu64 "\n", s->modes->q_default,
+                   s->modes->zero, s->modes->preserve);
+    monitor_printf(mon, "  realised by: kernel %" PRIu64 ", emulated %" PRIu64
+                   ", refused %" PRIu64 "\n", s->realisations->kernel,
+                   s->realisations->emulated, s->realisations->refused);
+    monitor_printf(mon, "  bytes: to-shared %" PRIu64 ", to-private %" PRIu64
+                   ", already right %" PRIu64 "\n",
+                   s->converted_bytes->to_shared,
+                   s->converted_bytes->to_private, s->already_right_bytes);
+    monitor_printf(mon, "  retries: %" PRIu64 ", rollbacks: %" PRIu64
+                   ", downgrades: %" PRIu64 "\n", s->retries, s->rollbacks,
+                   s->downgrades);
+    monitor_printf(mon, "  time: %" PRIu64 " ns, longest %" PRIu64 " ns\n",
+                   s->time_ns, s->time_max_ns);
+    print_failures(mon, "failed", s->failures);
+}
+
+static void hmp_info_guest_memfd(Monitor *mon, const QDict *qdict)
+{
+    GuestMemfdInfo *info = qmp_query_guest_memfd(&error_abort);
+    g_autofree char *modes = NULL;
+    GuestMemfdBackendInfoList *b;
+
+    monitor_printf(mon, "provider: %s (%s)\n", info->has_provider ?
+                   GuestMemfdProviderType_str(info->provider) : "none",
+                   info->provider_reason);
+    if (info->manager) {
+        modes = guest_memfd_offer_to_string(guest_memfd_engine());
+        monitor_printf(mon, "policy: content-mode %s, on-unsupported %s, "
+                       "retry-timeout-ms %" PRIu32 "\n",
+                       GuestMemfdContentPolicy_str(info->content_mode),
+                       GuestMemfdUnsupportedAction_str(info->on_unsupported),
+                       info->retry_timeout_ms);
+        monitor_printf(mon, "modes: %s\n", modes);
+        print_failures(mon, "rejected", info->rejected);
+    }
+    for (b = info->backends; b; b = b->next) {
+        print_backend(mon, b->value);
+    }
+    qapi_free_GuestMemfdInfo(info);
+}
+
+static void guest_memfd_register_hmp(void)
+{
+    monitor_register_hmp("guest-memfd", true, hmp_info_guest_memfd);
+}
+
+type_init(guest_memfd_register_hmp)

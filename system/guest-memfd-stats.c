@@ -1,0 +1,134 @@
+/*
+ * Statistics of guest memory conversions
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "guest-memfd-internal.h"
+
+static const struct {
+    int error;
+    const char *name;
+} errno_places[GUEST_MEMFD_ERRNO_PLACES] = {
+    { EAGAIN, "EAGAIN" },
+    { EINVAL, "EINVAL" },
+    { EOPNOTSUPP, "EOPNOTSUPP" },
+    { ENOMEM, "ENOMEM" },
+    { EINTR, "EINTR" },
+    { EFAULT, "EFAULT" },
+    { EIO, "EIO" },
+    { EBUSY, "EBUSY" },
+    { 0, "other" },
+};
+
+unsigned guest_memfd_errno_place(int error)
+{
+    unsigned i;
+
+    for (i = 0; i < GUEST_MEMFD_ERRNO_PLACES - 1; i++) {
+        if (errno_places[i].error == -error) {
+            break;
+        }
+    }
+    return i;
+}
+
+const char *guest_memfd_errno_name(unsigned place)
+{
+    return errno_places[place].name;
+}
+
+/* The block's lock is held; its decision and retries are those of @req. */
+void guest_memfd_count_request(GuestMemfdBlock *block,
+                               const GuestMemfdRequest *req, int ret,
+                               uint64_t changed_bytes, int64_t ns)
+{
+    GuestMemfdCounters *counters = &block->counters;
+
+    counters->requests++;
+    counters->origins[req->origin]++;
+    counters->directions[req->direction]++;
+    counters->modes[block->decision.mode]++;
+    counters->realisations[block->decision.realisation]++;
+    counters->downgrades += block->decision.downgraded;
+    counters->time_ns += ns;
+    counters->time_max_ns = MAX(counters->time_max_ns, ns);
+
+    if (ret) {
+        counters->failures[guest_memfd_errno_place(ret)]++;
+    } else {
+        counters->converted_bytes[req->direction] += changed_bytes;
+        counters->already_right_bytes += block->asked_bytes - changed_bytes;
+    }
+}
+
+GuestMemfdFailureCountList *
+guest_memfd_failure_list(const uint64_t counts[GUEST_MEMFD_ERRNO_PLACES])
+{
+    GuestMemfdFailureCountList *list = NULL, **tail = &list;
+    unsigned i;
+
+    for (i = 0; i < GUEST_MEMFD_ERRNO_PLACES; i++) {
+        if (counts[i]) {
+            GuestMemfdFailureCount *failure = g_new0(GuestMemfdFailureCount,
+                                                     1);
+
+            failure->error = g_strdup(guest_memfd_errno_name(i));
+            failure->count = counts[i];
+            QAPI_LIST_APPEND(tail, failure);
+        }
+    }
+    return list;
+}
+
+static GuestMemfdDirectionCounts *
+direction_counts(const uint64_t counts[GUEST_MEMFD_DIRECTION__MAX])
+{
+    GuestMemfdDirectionCounts *d = g_new0(GuestMemfdDirectionCounts, 1);
+
+    d->to_shared = counts[GUEST_MEMFD_DIRECTION_TO_SHARED];
+    d->to_private = counts[GUEST_MEMFD_DIRECTION_TO_PRIVATE];
+    return d;
+}
+
+static GuestMemfdOriginCounts *
+origin_counts(const uint64_t counts[GUEST_MEMFD_ORIGIN__MAX])
+{
+    GuestMemfdOriginCounts *o = g_new0(GuestMemfdOriginCounts, 1);
+
+    o->hypercall = counts[GUEST_MEMFD_ORIGIN_HYPERCALL];
+    o->memory_fault = counts[GUEST_MEMFD_ORIGIN_MEMORY_FAULT];
+    o->launch = counts[GUEST_MEMFD_ORIGIN_LAUNCH];
+    o->reset = counts[GUEST_MEMFD_ORIGIN_RESET];
+    o->device = counts[GUEST_MEMFD_ORIGIN_DEVICE];
+    return o;
+}
+
+GuestMemfdStats *guest_memfd_stats_new(const GuestMemfdCounters *counters)
+{
+    GuestMemfdStats *stats = g_new0(GuestMemfdStats, 1);
+    const uint64_t *modes = counters->modes;
+    const uint64_t *how = counters->realisations;
+
+    stats->requests = counters->requests;
+    stats->origins = origin_counts(counters->origins);
+    stats->directions = direction_counts(counters->directions);
+    stats->modes = g_new0(GuestMemfdModeCounts, 1);
+    stats->modes->q_default = modes[GUEST_MEMFD_CONTENT_MODE_DEFAULT];
+    stats->modes->zero = modes[GUEST_MEMFD_CONTENT_MODE_ZERO];
+    stats->modes->preserve = modes[GUEST_MEMFD_CONTENT_MODE_PRESERVE];
+    stats->realisations = g_new0(GuestMemfdRealisationCounts, 1);
+    stats->realisations->kernel = how[GUEST_MEMFD_REALISATION_KERNEL];
+    stats->realisations->emulated = how[GUEST_MEMFD_REALISATION_EMULATED];
+    stats->realisations->refused = how[GUEST_MEMFD_REALISATION_REFUSED];
+    stats->converted_bytes = direction_counts(counters->converted_bytes);
+    stats->already_right_bytes = counters->already_right_bytes;
+    stats->downgrades = counters->downgrades;
+    stats->retries = counters->retries;
+    stats->rollbacks = counters->rollbacks;
+    stats->failures = guest_memfd_failure_list(counters->failures);
+    stats->time_ns = counters->time_ns;
+    stats->time_max_ns = counters->time_max_ns;
+    return stats;
+}
