@@ -66,12 +66,14 @@ static bool memfd_private_alloc(HostMemoryBackend *backend, Error **errp)
     /* RAM_PRIVATE: no anonymous memory; the provider's is shared. */
     ram_flags |= backend->reserve ? 0 : RAM_NORESERVE;
     backend->aligned = true;
-    return memory_region_init_ram_flags_nomigrate(&backend->mr,
-                                                  OBJECT(backend), name,
-                                                  backend->size, ram_flags,
-                                                  errp) &&
-           guest_memfd_ram_block_set_policy(backend->mr.ram_block,
-                                            m->content_mode, errp);
+    if (!memory_region_init_ram_flags_nomigrate(&backend->mr,
+                                                OBJECT(backend), name,
+                                                backend->size, ram_flags,
+                                                errp)) {
+        return false;
+    }
+    guest_memfd_ram_block_set_policy(backend->mr.ram_block, m->content_mode);
+    return true;
 }
 
 static int memfd_private_get_content_mode(Object *obj, Error **errp)
@@ -85,8 +87,8 @@ static void memfd_private_set_content_mode(Object *obj, int value,
     HostMemoryBackendMemfdPrivate *m = MEMORY_BACKEND_MEMFD_PRIVATE(obj);
     MemoryRegion *mr = host_memory_backend_get_memory(MEMORY_BACKEND(obj));
 
-    if (mr && !guest_memfd_ram_block_set_policy(mr->ram_block, value, errp)) {
-        return;
+    if (mr) {
+        guest_memfd_ram_block_set_policy(mr->ram_block, value);
     }
     m->content_mode = value;
 }

@@ -25,6 +25,7 @@ GuestMemfdBlock *guest_memfd_block_new(GuestMemfdEngine *engine,
                                        uint64_t size, Error **errp)
 {
     GuestMemfdProvider *provider = engine->provider;
+    GuestMemfdProviderClass *pc = GUEST_MEMFD_PROVIDER_GET_CLASS(provider);
     GuestMemfdBlock *block = g_new0(GuestMemfdBlock, 1);
 
     block->engine = engine;
@@ -34,8 +35,7 @@ GuestMemfdBlock *guest_memfd_block_new(GuestMemfdEngine *engine,
     block->content_policy = GUEST_MEMFD_CONTENT_POLICY_AUTO;
     block->name = g_strdup(name);
 
-    if (!GUEST_MEMFD_PROVIDER_GET_CLASS(provider)->block_alloc(provider, block,
-                                                              errp)) {
+    if (pc->block_alloc && !pc->block_alloc(provider, block, errp)) {
         g_free(block->name);
         g_free(block);
         return NULL;
@@ -48,19 +48,24 @@ GuestMemfdBlock *guest_memfd_block_new(GuestMemfdEngine *engine,
 }
 
 void guest_memfd_block_set_attributes(GuestMemfdBlock *block,
-                                      RamBlockAttributes *attributes)
+                                      RamBlockAttributes *attributes,
+                                      bool shared)
 {
     block->attributes = attributes;
-    bitmap_set(attributes->bitmap, 0, page_of(block->size));
-    block->shared_pages = page_of(block->size);
+    if (shared) {
+        guest_memfd_block_record(block, 0, block->size, true);
+    }
 }
 
 void guest_memfd_block_free(GuestMemfdBlock *block)
 {
     GuestMemfdProvider *provider = block->engine->provider;
+    GuestMemfdProviderClass *pc = GUEST_MEMFD_PROVIDER_GET_CLASS(provider);
 
     QLIST_REMOVE(block, next);
-    GUEST_MEMFD_PROVIDER_GET_CLASS(provider)->block_free(provider, block);
+    if (pc->block_free) {
+        pc->block_free(provider, block);
+    }
     qemu_mutex_destroy(&block->lock);
     g_free(block->changed);
     g_free(block->name);

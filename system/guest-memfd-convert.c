@@ -57,16 +57,17 @@ void guest_memfd_engine_destroy(GuestMemfdEngine *engine)
     qemu_mutex_destroy(&engine->rejected_lock);
 }
 
-static GuestMemfdDecision decide(const Conversion *c,
-                                 const GuestMemfdBlock *block)
+GuestMemfdDecision guest_memfd_engine_decide(const GuestMemfdEngine *engine,
+                                             const GuestMemfdBlock *block,
+                                             const GuestMemfdRequest *req)
 {
-    const GuestMemfdEngine *engine = c->engine;
     const GuestMemfdQuestion question = {
-        .direction = c->req->direction,
-        .intent = c->req->intent,
-        .origin = c->req->origin,
+        .direction = req->direction,
+        .intent = req->intent,
+        .origin = req->origin,
         .launched = qatomic_read(&engine->launched),
-        .block_policy = qatomic_read(&block->content_policy),
+        .block_policy = block ? qatomic_read(&block->content_policy) :
+                                GUEST_MEMFD_CONTENT_POLICY_AUTO,
         .manager_policy = qatomic_read(&engine->content_policy),
         .on_unsupported = qatomic_read(&engine->on_unsupported),
     };
@@ -189,7 +190,7 @@ static int scan_section(Conversion *c, const GuestMemfdSection *s,
         return -EINVAL;
     }
 
-    decision = decide(c, s->block);
+    decision = guest_memfd_engine_decide(c->engine, s->block, c->req);
     if (!c->outcome.decided || decision.error) {
         c->outcome.decided = true;
         c->outcome.decision = decision;
@@ -216,7 +217,7 @@ static int find_or_hold(Conversion *c, const GuestMemfdSection *s)
         if (c->only && c->only != block) {
             return -EAGAIN;
         }
-        decision = decide(c, block);
+        decision = guest_memfd_engine_decide(c->engine, block, c->req);
         if (decision.error) {
             return decision.error;
         }
@@ -421,6 +422,22 @@ int guest_memfd_engine_convert(GuestMemfdEngine *engine,
     Conversion c = { .engine = engine, .req = req };
 
     return run(&c, outcome);
+}
+
+int guest_memfd_engine_request(GuestMemfdEngine *engine, hwaddr gpa,
+                               uint64_t size, uint64_t attributes,
+                               GuestMemfdOrigin origin,
+                               GuestMemfdOutcome *outcome)
+{
+    GuestMemfdRequest req;
+    int ret = guest_memfd_request_decode(&req, gpa, size, attributes, origin);
+
+    if (ret) {
+        count_rejected(engine, ret);
+        *outcome = (GuestMemfdOutcome) { };
+        return ret;
+    }
+    return guest_memfd_engine_convert(engine, &req, outcome);
 }
 
 int guest_memfd_engine_convert_block(GuestMemfdEngine *engine,

@@ -44,16 +44,38 @@ GuestMemfdEngine *guest_memfd_engine(void)
     return manager ? &manager->engine : NULL;
 }
 
+static bool is_in_place(GuestMemfdProvider *provider)
+{
+    return GUEST_MEMFD_PROVIDER_GET_CLASS(provider)->block_alloc;
+}
+
+static bool has_provider(void)
+{
+    return manager && manager->engine.provider;
+}
+
+bool guest_memfd_is_in_place(void)
+{
+    return has_provider() && is_in_place(manager->engine.provider);
+}
+
 int guest_memfd_convert(const GuestMemfdRequest *req,
                         GuestMemfdOutcome *outcome)
 {
-    if (!manager || !manager->engine.provider) {
-        if (outcome) {
-            *outcome = (GuestMemfdOutcome) { };
-        }
+    if (!has_provider()) {
         return -EINVAL;
     }
     return guest_memfd_engine_convert(&manager->engine, req, outcome);
+}
+
+int guest_memfd_request(hwaddr gpa, uint64_t size, uint64_t attributes,
+                        GuestMemfdOrigin origin, GuestMemfdOutcome *outcome)
+{
+    if (!has_provider()) {
+        return -EINVAL;
+    }
+    return guest_memfd_engine_request(&manager->engine, gpa, size, attributes,
+                                      origin, outcome);
 }
 
 /* --- the provider ------------------------------------------------------ */
@@ -82,11 +104,6 @@ static GuestMemfdProvider *choose_provider(GuestMemfdManager *s, Error **errp)
     }
     return GUEST_MEMFD_PROVIDER(
         object_new(TYPE_GUEST_MEMFD_PROVIDER_EMULATED));
-}
-
-static bool is_in_place(GuestMemfdProvider *provider)
-{
-    return GUEST_MEMFD_PROVIDER_GET_CLASS(provider)->block_alloc;
 }
 
 static const char *provider_child_name(GuestMemfdProvider *provider)
@@ -159,9 +176,15 @@ static void vm_state_changed(void *opaque, bool running, RunState state)
 {
     GuestMemfdManager *s = opaque;
 
-    if (running) {
-        qatomic_set(&s->engine.launched, true);
+    GuestMemfdProvider *provider = s->engine.provider;
+
+    if (!running || qatomic_read(&s->engine.launched)) {
+        return;
     }
+    if (provider && GUEST_MEMFD_PROVIDER_GET_CLASS(provider)->launched) {
+        GUEST_MEMFD_PROVIDER_GET_CLASS(provider)->launched(provider);
+    }
+    qatomic_set(&s->engine.launched, true);
 }
 
 static uint32_t hint_bits(const GuestMemfdOffer *offer,
@@ -203,7 +226,7 @@ static void machine_done(Notifier *notifier, void *data)
                                         machine_done);
     GuestMemfdProvider *provider = s->engine.provider;
 
-    if (provider && is_in_place(provider)) {
+    if (provider) {
         tell_guest(s);
     } else if (s->in_place == ON_OFF_AUTO_ON) {
         error_report("guest-memfd-manager: in-place=on, but the machine has "

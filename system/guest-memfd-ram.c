@@ -9,9 +9,11 @@
 #include "qemu/osdep.h"
 #include "exec/target_page.h"
 #include "exec/translation-block.h"
+#include "hw/boards.h"
 #include "qapi/error.h"
 #include "qemu/bitmap.h"
 #include "system/address-spaces.h"
+#include "system/confidential-guest-support.h"
 #include "system/guest-memfd-ram.h"
 #include "system/ramblock.h"
 #include "system/tcg.h"
@@ -51,7 +53,7 @@ static bool adopt(RAMBlock *rb, GuestMemfdBlock *block, Error **errp)
                    memory_region_name(rb->mr));
         return false;
     }
-    guest_memfd_block_set_attributes(block, rb->attributes);
+    guest_memfd_block_set_attributes(block, rb->attributes, true);
     return true;
 }
 
@@ -99,6 +101,21 @@ err_require:
     return false;
 }
 
+void guest_memfd_ram_block_start(RAMBlock *rb)
+{
+    GuestMemfdEngine *engine = guest_memfd_engine();
+    GuestMemfdBlock *block;
+
+    /* The block has its memory already: nothing can fail. */
+    block = guest_memfd_block_new(engine, rb, memory_region_name(rb->mr),
+                                  rb->max_length, &error_abort);
+    block->host = rb->host;
+    block->fd = rb->guest_memfd;
+    guest_memfd_block_set_attributes(block, rb->attributes,
+                                     current_machine->cgs->starts_shared);
+    rb->gmem = block;
+}
+
 void guest_memfd_ram_block_cleanup(RAMBlock *rb)
 {
     guest_memfd_block_free(rb->gmem);
@@ -125,6 +142,9 @@ bool guest_memfd_ram_block_may_discard(RAMBlock *rb, uint64_t offset,
     const size_t page = guest_memfd_page_size();
     const unsigned long end = DIV_ROUND_UP(offset + size, page);
 
+    if (!guest_memfd_is_in_place()) {
+        return true;
+    }
     return find_next_zero_bit(rb->attributes->bitmap, end, offset / page)
            >= end;
 }
@@ -135,9 +155,12 @@ bool guest_memfd_ram_block_clamp(RAMBlock *rb, uint64_t offset, hwaddr *len)
     const unsigned long first = offset / page;
     const uint64_t size = MIN(*len, rb->used_length - offset);
     const unsigned long end = DIV_ROUND_UP(offset + size, page);
-    unsigned long private = find_next_zero_bit(rb->attributes->bitmap, end,
-                                               first);
+    unsigned long private;
 
+    if (!guest_memfd_is_in_place()) {
+        return true;
+    }
+    private = find_next_zero_bit(rb->attributes->bitmap, end, first);
     if (private == first) {
         return false;
     }
@@ -147,17 +170,10 @@ bool guest_memfd_ram_block_clamp(RAMBlock *rb, uint64_t offset, hwaddr *len)
     return true;
 }
 
-bool guest_memfd_ram_block_set_policy(RAMBlock *rb,
-                                      GuestMemfdContentPolicy policy,
-                                      Error **errp)
+void guest_memfd_ram_block_set_policy(RAMBlock *rb,
+                                      GuestMemfdContentPolicy policy)
 {
-    if (!rb->gmem) {
-        error_setg(errp, "content-mode needs memory that is converted in "
-                   "place");
-        return false;
-    }
     qatomic_set(&rb->gmem->content_policy, policy);
-    return true;
 }
 
 /* --- what the engine asks ---------------------------------------------- */

@@ -2,41 +2,468 @@
  * KVM as a provider of guest memory conversions
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * In place there is one guest_memfd, mapped as the RAM block's host
+ * memory.  Which pages are private is kept in its inode and survives the
+ * memslots.  Otherwise private pages are in a guest_memfd, shared ones in
+ * ordinary memory, and attributes of guest-physical addresses choose.
  */
 
 #include "qemu/osdep.h"
+#include <sys/ioctl.h>
+#include "hw/boards.h"
 #include "qapi/error.h"
+#include "qemu/bitmap.h"
+#include "qemu/error-report.h"
+#include "qemu/mmap-alloc.h"
 #include "qemu/module.h"
+#include "qemu/rcu.h"
+#include "qemu/units.h"
+#include "system/address-spaces.h"
+#include "system/confidential-guest-support.h"
 #include "system/guest-memfd-ram.h"
 #include "system/kvm.h"
+#include "system/kvm-guest-memfd.h"
+#include "system/kvm_int.h"
+#include "system/ramblock.h"
+#include "kvm-guest-memfd-probe.h"
 
 #define TYPE_GUEST_MEMFD_PROVIDER_KVM "guest-memfd-provider-kvm"
+#define TYPE_GUEST_MEMFD_PROVIDER_KVM_IN_PLACE \
+    "guest-memfd-provider-kvm-in-place"
+
+OBJECT_DECLARE_SIMPLE_TYPE(KvmGuestMemfdInPlace,
+                           GUEST_MEMFD_PROVIDER_KVM_IN_PLACE)
+
+struct KvmGuestMemfdInPlace {
+    GuestMemfdProvider parent_obj;
+
+    /* Flags that may be sent, by direction; changes when the VM starts. */
+    uint64_t modes[GUEST_MEMFD_DIRECTION__MAX];
+};
+
+/* Of this process's one VM; written once by kvm_init(). */
+static struct {
+    KvmGuestMemfdProbe probe;
+    bool two_backings;
+} kvm_guest_memfd = {
+    .probe.why = "KVM was not asked",
+};
+
+/* --- probing ----------------------------------------------------------- */
+
+static int kernel_check_extension(KvmGuestMemfdKernel *kernel, unsigned cap)
+{
+    return kvm_vm_check_extension(kvm_state, cap);
+}
+
+static int kernel_create(KvmGuestMemfdKernel *kernel, uint64_t flags)
+{
+    struct kvm_create_guest_memfd create = {
+        .size = qemu_real_host_page_size(),
+        .flags = flags,
+    };
+
+    return kvm_vm_ioctl(kvm_state, KVM_CREATE_GUEST_MEMFD, &create);
+}
+
+static int kernel_set_attributes(KvmGuestMemfdKernel *kernel, int fd,
+                                 struct kvm_guest_memfd_attributes *attributes)
+{
+    return kvm_device_ioctl(fd, KVM_GUEST_MEMFD_SET_ATTRIBUTES, attributes);
+}
+
+static void kernel_close(KvmGuestMemfdKernel *kernel, int fd)
+{
+    close(fd);
+}
+
+static KvmGuestMemfdKernel real_kernel = {
+    .check_extension = kernel_check_extension,
+    .create = kernel_create,
+    .set_attributes = kernel_set_attributes,
+    .close = kernel_close,
+};
+
+bool kvm_guest_memfd_init(MachineState *ms, bool two_backings)
+{
+    kvm_guest_memfd.two_backings = two_backings;
+    if (!machine_require_guest_memfd(ms)) {
+        return false;
+    }
+    kvm_guest_memfd.probe = kvm_guest_memfd_probe_kernel(&real_kernel);
+    if (kvm_guest_memfd.probe.in_place && !ms->cgs->starts_shared) {
+        kvm_guest_memfd.probe.in_place = false;
+        kvm_guest_memfd.probe.why = "this guest's launch needs a second copy "
+                                    "of its initial memory";
+    }
+    return kvm_guest_memfd.probe.in_place;
+}
+
+/* --- the in-place provider --------------------------------------------- */
+
+static bool in_place_block_alloc(GuestMemfdProvider *provider,
+                                 GuestMemfdBlock *block, Error **errp)
+{
+    int fd = kvm_create_guest_memfd(block->size, GUEST_MEMFD_FLAG_MMAP |
+                                    GUEST_MEMFD_FLAG_INIT_SHARED, errp);
+    void *host;
+
+    if (fd < 0) {
+        return false;
+    }
+    host = qemu_ram_mmap(fd, block->size, QEMU_VMALLOC_ALIGN,
+                         QEMU_MAP_SHARED, 0);
+    if (host == MAP_FAILED) {
+        error_setg_errno(errp, errno, "cannot map guest memory '%s'",
+                         block->name);
+        close(fd);
+        return false;
+    }
+    block->fd = fd;
+    block->host = host;
+    return true;
+}
+
+static void in_place_block_free(GuestMemfdProvider *provider,
+                                GuestMemfdBlock *block)
+{
+}
+
+static uint64_t mode_flag(GuestMemfdContentMode mode)
+{
+    switch (mode) {
+    case GUEST_MEMFD_CONTENT_MODE_ZERO:
+        return KVM_GUEST_MEMFD_FLAG_ZERO;
+    case GUEST_MEMFD_CONTENT_MODE_PRESERVE:
+        return KVM_GUEST_MEMFD_FLAG_PRESERVE;
+    default:
+        return 0;
+    }
+}
+
+static int in_place_convert(GuestMemfdProvider *provider,
+                            GuestMemfdBlock *block, uint64_t offset,
+                            uint64_t size, GuestMemfdDirection direction,
+                            GuestMemfdContentMode mode,
+                            uint64_t *error_offset)
+{
+    KvmGuestMemfdInPlace *s = GUEST_MEMFD_PROVIDER_KVM_IN_PLACE(provider);
+    struct kvm_guest_memfd_attributes attributes = {
+        .offset = offset,
+        .size = size,
+        .attributes = direction == GUEST_MEMFD_DIRECTION_TO_PRIVATE ?
+                      KVM_MEMORY_ATTRIBUTE_PRIVATE : 0,
+        .flags = mode_flag(mode) & qatomic_read(&s->modes[direction]),
+    };
+    int ret = kvm_device_ioctl(block->fd, KVM_GUEST_MEMFD_SET_ATTRIBUTES,
+                               &attributes);
+
+    if (ret == -EAGAIN || ret == -EOPNOTSUPP || ret == -ENOMEM) {
+        *error_offset = attributes.error_offset;
+    }
+    return ret;
+}
+
+/*
+ * Clear only pages that exist: the others read zero when they are first
+ * used.  guest_memfd pages are never swapped out, so mincore() tells.
+ */
+static int in_place_zero(GuestMemfdProvider *provider, GuestMemfdBlock *block,
+                         uint64_t offset, uint64_t size)
+{
+    const size_t page = qemu_real_host_page_size();
+    unsigned char present[512];
+    uint8_t *host = block->host + offset, *end = host + size;
+
+    while (host < end) {
+        size_t i, pages = MIN((end - host) / page, sizeof(present));
+
+        if (mincore(host, pages * page, present)) {
+            memset(present, 1, pages);
+        }
+        for (i = 0; i < pages; i++, host += page) {
+            if (present[i] & 1) {
+                memset(host, 0, page);
+            }
+        }
+    }
+    return 0;
+}
+
+static void set_offer(KvmGuestMemfdInPlace *s, const KvmGuestMemfdProbe *probe)
+{
+    const GuestMemfdRealisation kernel = GUEST_MEMFD_REALISATION_KERNEL;
+    const GuestMemfdRealisation refused = GUEST_MEMFD_REALISATION_REFUSED;
+    GuestMemfdProvider *provider = GUEST_MEMFD_PROVIDER(s);
+    int direction, mode;
+
+    for (direction = 0; direction < GUEST_MEMFD_DIRECTION__MAX; direction++) {
+        uint64_t flags = probe->modes[direction];
+
+        qatomic_set(&s->modes[direction], flags);
+        for (mode = 0; mode < GUEST_MEMFD_CONTENT_MODE__MAX; mode++) {
+            provider->offer.how[direction][mode] =
+                (mode_flag(mode) & ~flags) ? refused : kernel;
+        }
+    }
+}
+
+/* What is offered may end when the guest is launched: ask again. */
+static void in_place_launched(GuestMemfdProvider *provider)
+{
+    KvmGuestMemfdProbe probe = kvm_guest_memfd_probe_kernel(&real_kernel);
+
+    if (probe.in_place) {
+        set_offer(GUEST_MEMFD_PROVIDER_KVM_IN_PLACE(provider), &probe);
+    } else {
+        warn_report_once("guest-memfd-manager: %s any more", probe.why);
+    }
+}
+
+static void in_place_class_init(ObjectClass *oc, const void *data)
+{
+    GuestMemfdProviderClass *pc = GUEST_MEMFD_PROVIDER_CLASS(oc);
+
+    pc->block_alloc = in_place_block_alloc;
+    pc->block_free = in_place_block_free;
+    pc->convert = in_place_convert;
+    pc->zero = in_place_zero;
+    pc->launched = in_place_launched;
+}
+
+static GuestMemfdProvider *in_place_new(void)
+{
+    const KvmGuestMemfdProbe *probe = &kvm_guest_memfd.probe;
+    Object *obj = object_new(TYPE_GUEST_MEMFD_PROVIDER_KVM_IN_PLACE);
+    GuestMemfdProvider *provider = GUEST_MEMFD_PROVIDER(obj);
+    bool modes = probe->modes[GUEST_MEMFD_DIRECTION_TO_SHARED] |
+                 probe->modes[GUEST_MEMFD_DIRECTION_TO_PRIVATE];
+
+    provider->reason = g_strdup(probe->why);
+    provider->type = modes ? GUEST_MEMFD_PROVIDER_TYPE_KVM_CONTENT_MODES :
+                             GUEST_MEMFD_PROVIDER_TYPE_KVM_IN_PLACE;
+    /* Without modes, bytes stay where they are until the guest runs. */
+    provider->offer.preserve_before_launch = !modes;
+    set_offer(GUEST_MEMFD_PROVIDER_KVM_IN_PLACE(obj), probe);
+    return provider;
+}
+
+/* --- two backings ------------------------------------------------------ */
+
+typedef struct AttributeChange {
+    RAMBlock *rb;
+    uint64_t offset;
+    uint64_t size;
+    bool private;
+    int ret;
+} AttributeChange;
+
+/* Attributes belong to addresses: find all where the memory is mapped. */
+static bool set_range_attributes(Int128 start, Int128 len,
+                                 const MemoryRegion *mr, hwaddr mr_offset,
+                                 void *opaque)
+{
+    AttributeChange *change = opaque;
+    uint64_t from = MAX(change->offset, mr_offset);
+    uint64_t to = MIN(change->offset + change->size,
+                      mr_offset + int128_get64(len));
+    hwaddr gpa = int128_get64(start) + from - mr_offset;
+
+    if (mr->ram_block != change->rb || from >= to) {
+        return false;
+    }
+    change->ret = change->private ?
+                  kvm_set_memory_attributes_private(gpa, to - from) :
+                  kvm_set_memory_attributes_shared(gpa, to - from);
+    return change->ret;
+}
+
+static int two_backings_convert(GuestMemfdProvider *provider,
+                                GuestMemfdBlock *block, uint64_t offset,
+                                uint64_t size, GuestMemfdDirection direction,
+                                GuestMemfdContentMode mode,
+                                uint64_t *error_offset)
+{
+    RAMBlock *rb = block->ram_block;
+    AttributeChange change = {
+        .rb = rb,
+        .offset = offset,
+        .size = size,
+        .private = direction == GUEST_MEMFD_DIRECTION_TO_PRIVATE,
+    };
+
+    WITH_RCU_READ_LOCK_GUARD() {
+        flatview_for_each_range(address_space_to_flatview(
+                                    &address_space_memory),
+                                set_range_attributes, &change);
+    }
+    if (change.ret) {
+        return change.ret;
+    }
+
+    /* Throw the other copy away. */
+    if (!change.private) {
+        return ram_block_discard_guest_memfd_range(rb, offset, size);
+    }
+    if (rb->page_size != qemu_real_host_page_size()) {
+        /* Huge pages were allocated in advance, to stay. */
+        return 0;
+    }
+    return ram_block_discard_range(rb, offset, size);
+}
+
+static void two_backings_class_init(ObjectClass *oc, const void *data)
+{
+    GUEST_MEMFD_PROVIDER_CLASS(oc)->convert = two_backings_convert;
+}
+
+static GuestMemfdProvider *two_backings_new(const char *why)
+{
+    Object *obj = object_new(TYPE_GUEST_MEMFD_PROVIDER_KVM);
+    GuestMemfdProvider *provider = GUEST_MEMFD_PROVIDER(obj);
+    GuestMemfdOffer *offer = &provider->offer;
+    int direction;
+
+    provider->type = GUEST_MEMFD_PROVIDER_TYPE_KVM_TWO_BACKINGS;
+    provider->reason = g_strdup(why);
+    for (direction = 0; direction < GUEST_MEMFD_DIRECTION__MAX; direction++) {
+        offer->how[direction][GUEST_MEMFD_CONTENT_MODE_DEFAULT] =
+            GUEST_MEMFD_REALISATION_KERNEL;
+        offer->how[direction][GUEST_MEMFD_CONTENT_MODE_ZERO] =
+            GUEST_MEMFD_REALISATION_REFUSED;
+        offer->how[direction][GUEST_MEMFD_CONTENT_MODE_PRESERVE] =
+            GUEST_MEMFD_REALISATION_REFUSED;
+    }
+    /* The launch copies what it populates. */
+    offer->preserve_before_launch = true;
+    /* The shared copy was thrown away when the page became private. */
+    offer->how[GUEST_MEMFD_DIRECTION_TO_SHARED]
+              [GUEST_MEMFD_CONTENT_MODE_ZERO] = GUEST_MEMFD_REALISATION_KERNEL;
+    return provider;
+}
 
 GuestMemfdProvider *kvm_guest_memfd_provider_new(OnOffAuto in_place,
                                                  Error **errp)
 {
-    GuestMemfdProvider *provider;
+    const KvmGuestMemfdProbe *probe = &kvm_guest_memfd.probe;
+    bool possible = probe->in_place;
 
-    if (in_place == ON_OFF_AUTO_ON) {
-        error_setg(errp, "guest-memfd-manager: in-place=on, but this KVM "
-                   "cannot convert memory in place");
-        error_append_hint(errp, "Use in-place=auto.\n");
+    if (in_place == ON_OFF_AUTO_ON && !possible) {
+        error_setg(errp, "guest-memfd-manager: in-place=on, but %s",
+                   probe->why);
+        error_append_hint(errp, "Use in-place=auto, or a kernel that "
+                          "converts in place (parameter "
+                          "kvm.gmem_in_place_conversion).\n");
         return NULL;
     }
-    provider = GUEST_MEMFD_PROVIDER(object_new(TYPE_GUEST_MEMFD_PROVIDER_KVM));
-    provider->type = GUEST_MEMFD_PROVIDER_TYPE_KVM_TWO_BACKINGS;
-    provider->reason = g_strdup("KVM does not convert in place");
-    return provider;
+    if (possible && in_place != ON_OFF_AUTO_OFF) {
+        return in_place_new();
+    }
+    if (!kvm_guest_memfd.two_backings) {
+        error_setg(errp, "guest-memfd-manager: this KVM cannot keep private "
+                   "and shared memory apart: %s", possible ?
+                   "it converts in place only" : probe->why);
+        error_append_hint(errp, possible ? "Use in-place=auto.\n" :
+                          "Use a kernel with memory attributes.\n");
+        return NULL;
+    }
+    return two_backings_new(possible ? "in-place=off" : probe->why);
 }
 
-static const TypeInfo kvm_guest_memfd_info = {
-    .name = TYPE_GUEST_MEMFD_PROVIDER_KVM,
-    .parent = TYPE_GUEST_MEMFD_PROVIDER,
+static const TypeInfo kvm_guest_memfd_types[] = {
+    {
+        .name = TYPE_GUEST_MEMFD_PROVIDER_KVM,
+        .parent = TYPE_GUEST_MEMFD_PROVIDER,
+        .class_init = two_backings_class_init,
+    }, {
+        .name = TYPE_GUEST_MEMFD_PROVIDER_KVM_IN_PLACE,
+        .parent = TYPE_GUEST_MEMFD_PROVIDER,
+        .instance_size = sizeof(KvmGuestMemfdInPlace),
+        .class_init = in_place_class_init,
+    }
 };
 
-static void kvm_guest_memfd_register_types(void)
+DEFINE_TYPES(kvm_guest_memfd_types)
+
+/* --- what KVM's code calls --------------------------------------------- */
+
+int kvm_guest_memfd_slot_added(MemoryRegion *mr, hwaddr gpa, uint64_t offset,
+                               uint64_t size)
 {
-    type_register_static(&kvm_guest_memfd_info);
+    const size_t page = qemu_real_host_page_size();
+    const unsigned long *shared = mr->ram_block->attributes->bitmap;
+    unsigned long first = offset / page, end = (offset + size) / page;
+
+    if (guest_memfd_is_in_place()) {
+        return 0;
+    }
+    while (first < end) {
+        bool is_shared = test_bit(first, shared);
+        unsigned long next = is_shared ?
+                             find_next_zero_bit(shared, end, first) :
+                             find_next_bit(shared, end, first);
+        hwaddr run_gpa = gpa + first * page - offset;
+        uint64_t run_size = (next - first) * page;
+        int ret = is_shared ?
+                  kvm_set_memory_attributes_shared(run_gpa, run_size) :
+                  kvm_set_memory_attributes_private(run_gpa, run_size);
+
+        if (ret) {
+            return ret;
+        }
+        first = next;
+    }
+    return 0;
 }
 
-type_init(kvm_guest_memfd_register_types)
+static uint64_t guest_errno(int ret)
+{
+    switch (ret) {
+    case 0:
+        return 0;
+    case -EAGAIN:
+    case -EINTR:
+    case -ENOMEM:
+        return EAGAIN;
+    default:
+        return EINVAL;
+    }
+}
+
+uint64_t kvm_guest_memfd_map_gpa_range(hwaddr gpa, uint64_t npages,
+                                       uint64_t attributes)
+{
+    const uint64_t page = 4 * KiB;
+    GuestMemfdOutcome outcome;
+    /* Too many pages for any guest, and a size that is refused as such. */
+    uint64_t size = npages > UINT64_MAX / page ? UINT64_MAX : npages * page;
+
+    return guest_errno(guest_memfd_request(gpa, size, attributes,
+                                           GUEST_MEMFD_ORIGIN_HYPERCALL,
+                                           &outcome));
+}
+
+int kvm_guest_memfd_convert(hwaddr gpa, uint64_t size, bool to_private)
+{
+    bool launched = qatomic_read(&guest_memfd_engine()->launched);
+    const GuestMemfdRequest req = {
+        .gpa = gpa,
+        .size = size,
+        .direction = to_private ? GUEST_MEMFD_DIRECTION_TO_PRIVATE :
+                                  GUEST_MEMFD_DIRECTION_TO_SHARED,
+        .origin = launched ? GUEST_MEMFD_ORIGIN_MEMORY_FAULT :
+                             GUEST_MEMFD_ORIGIN_LAUNCH,
+    };
+    int ret = guest_memfd_convert(&req, NULL);
+
+    if (ret && launched) {
+        /* The vCPU faults again; only a guest can hang itself with it. */
+        warn_report_once("guest memory [0x%" HWADDR_PRIx ", +0x%" PRIx64
+                         "), touched as %s, cannot be converted: %s", gpa,
+                         size, to_private ? "private" : "shared",
+                         strerror(-ret));
+        return 0;
+    }
+    return ret;
+}

@@ -42,14 +42,9 @@ struct GuestMemfdTestdev {
 static void testdev_convert(GuestMemfdTestdev *s)
 {
     GuestMemfdOutcome outcome = { };
-    GuestMemfdRequest req;
 
-    s->status = guest_memfd_request_decode(&req, s->gpa, s->size,
-                                           s->attributes,
-                                           GUEST_MEMFD_ORIGIN_DEVICE);
-    if (!s->status) {
-        s->status = guest_memfd_convert(&req, &outcome);
-    }
+    s->status = guest_memfd_request(s->gpa, s->size, s->attributes,
+                                    GUEST_MEMFD_ORIGIN_DEVICE, &outcome);
     s->changed = outcome.changed_bytes;
     s->outcome = outcome.decision.mode |
                  outcome.decision.realisation << 8 |

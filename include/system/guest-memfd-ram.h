@@ -44,19 +44,31 @@ bool guest_memfd_ram_block_may_discard(RAMBlock *rb, uint64_t offset,
  */
 bool guest_memfd_ram_block_clamp(RAMBlock *rb, uint64_t offset, hwaddr *len);
 
-/* The content policy of one block.  Errors if there is no such block. */
-bool guest_memfd_ram_block_set_policy(RAMBlock *rb,
-                                      GuestMemfdContentPolicy policy,
-                                      Error **errp);
+/* The content policy of one block of guest_memfd memory. */
+void guest_memfd_ram_block_set_policy(RAMBlock *rb,
+                                      GuestMemfdContentPolicy policy);
 
 /*
  * guest_memfd_convert: what a guest asked for, carried out
  *
- * See guest_memfd_engine_convert().  Returns -EINVAL when this VM has no
+ * See guest_memfd_engine_convert() and _request().  Returns -EINVAL when this VM has no
  * memory to convert.
  */
 int guest_memfd_convert(const GuestMemfdRequest *req,
                         GuestMemfdOutcome *outcome);
+int guest_memfd_request(hwaddr gpa, uint64_t size, uint64_t attributes,
+                        GuestMemfdOrigin origin, GuestMemfdOutcome *outcome);
+
+/* Is this VM's guest memory converted in place? */
+bool guest_memfd_is_in_place(void);
+
+/*
+ * guest_memfd_ram_block_start: take over a block with two backings
+ *
+ * Called by ram_block_add() when it has created guest_memfd and
+ * attributes, all private, with the BQL.
+ */
+void guest_memfd_ram_block_start(RAMBlock *rb);
 
 /* The engine of this VM, NULL without a manager.  BQL held. */
 GuestMemfdEngine *guest_memfd_engine(void);

@@ -136,7 +136,8 @@ struct GuestMemfdProviderClass {
 
     /*
      * @block_alloc: get memory for @block->size bytes, all of it shared.
-     * Sets @block->host and @block->fd.  BQL held.
+     * Sets @block->host and @block->fd.  BQL held.  NULL if the memory is
+     * not converted in place: the RAMBlock then has its two backings.
      */
     bool (*block_alloc)(GuestMemfdProvider *provider, GuestMemfdBlock *block,
                        Error **errp);
@@ -144,6 +145,7 @@ struct GuestMemfdProviderClass {
     /*
      * @block_free: drop what the provider keeps for @block, but not
      * @block->host and @block->fd, which belong to the RAMBlock by then.
+     * May be NULL.
      */
     void (*block_free)(GuestMemfdProvider *provider,
                           GuestMemfdBlock *block);
@@ -172,6 +174,9 @@ struct GuestMemfdProviderClass {
      */
     int (*zero)(GuestMemfdProvider *provider, GuestMemfdBlock *block,
                 uint64_t offset, uint64_t size);
+
+    /* @launched: the guest is about to run; may change the offer.  BQL. */
+    void (*launched)(GuestMemfdProvider *provider);
 };
 
 /* --- blocks ------------------------------------------------------------ */
@@ -277,6 +282,11 @@ struct GuestMemfdEngine {
 void guest_memfd_engine_init(GuestMemfdEngine *engine);
 void guest_memfd_engine_destroy(GuestMemfdEngine *engine);
 
+/* What a request gets; @block may be NULL, which has no policy of its own. */
+GuestMemfdDecision guest_memfd_engine_decide(const GuestMemfdEngine *engine,
+                                             const GuestMemfdBlock *block,
+                                             const GuestMemfdRequest *req);
+
 /*
  * guest_memfd_engine_convert: carry out a guest's request
  *
@@ -297,6 +307,12 @@ int guest_memfd_engine_convert(GuestMemfdEngine *engine,
                                const GuestMemfdRequest *req,
                                GuestMemfdOutcome *outcome);
 
+/* The same, from the guest's words: see guest_memfd_request_decode(). */
+int guest_memfd_engine_request(GuestMemfdEngine *engine, hwaddr gpa,
+                               uint64_t size, uint64_t attributes,
+                               GuestMemfdOrigin origin,
+                               GuestMemfdOutcome *outcome);
+
 /* The same for a part of one block, mapped or not: @req->gpa is in it. */
 int guest_memfd_engine_convert_block(GuestMemfdEngine *engine,
                                      GuestMemfdBlock *block,
@@ -307,9 +323,10 @@ int guest_memfd_engine_convert_block(GuestMemfdEngine *engine,
 GuestMemfdBlock *guest_memfd_block_new(GuestMemfdEngine *engine,
                                        RAMBlock *ram_block, const char *name,
                                        uint64_t size, Error **errp);
-/* All pages must be in the state that @attributes says. */
+/* @attributes is new, all private; @shared: all pages are shared. */
 void guest_memfd_block_set_attributes(GuestMemfdBlock *block,
-                                      struct RamBlockAttributes *attributes);
+                                      struct RamBlockAttributes *attributes,
+                                      bool shared);
 void guest_memfd_block_free(GuestMemfdBlock *block);
 
 #endif /* SYSTEM_GUEST_MEMFD_H */

@@ -18,6 +18,10 @@
 #include "confidential-guest.h"
 #ifdef CONFIG_KVM
 #include <linux/kvm.h>
+#include "standard-headers/asm-x86/kvm_para.h"
+#include <linux/kvm_para.h>
+#include "hw/i386/x86.h"
+#include "kvm/kvm_i386.h"
 #endif
 
 #define TYPE_SW_PROTECTED_GUEST "sw-protected-guest"
@@ -30,7 +34,8 @@ struct SwProtectedGuest {
 #ifdef CONFIG_KVM
 static int sw_protected_guest_kvm_type(X86ConfidentialGuest *cg)
 {
-    int types = kvm_check_extension(kvm_state, KVM_CAP_VM_TYPES);
+    int types = kvm_check_extension(KVM_STATE(current_accel()),
+                                    KVM_CAP_VM_TYPES);
 
     if (!(types & (1 << KVM_X86_SW_PROTECTED_VM))) {
         error_report("sw-protected-guest: this KVM has no software-protected "
@@ -41,6 +46,28 @@ static int sw_protected_guest_kvm_type(X86ConfidentialGuest *cg)
     }
     return KVM_X86_SW_PROTECTED_VM;
 }
+
+static int sw_protected_guest_kvm_init(ConfidentialGuestSupport *cgs,
+                                       Error **errp)
+{
+    X86MachineState *x86ms = X86_MACHINE(qdev_get_machine());
+
+    /* SMRAM would map the same guest_memfd memory twice. */
+    if (x86ms->smm == ON_OFF_AUTO_ON) {
+        error_setg(errp, "sw-protected-guest does not support smm=on with "
+                   "KVM");
+        error_append_hint(errp, "Use -machine smm=off.\n");
+        return -EINVAL;
+    }
+    x86ms->smm = ON_OFF_AUTO_OFF;
+
+    if (!kvm_enable_hypercall(BIT_ULL(KVM_HC_MAP_GPA_RANGE))) {
+        error_setg(errp, "sw-protected-guest: KVM does not pass on the "
+                   "guest's conversion requests (KVM_HC_MAP_GPA_RANGE)");
+        return -EOPNOTSUPP;
+    }
+    return 0;
+}
 #endif
 
 static void sw_protected_guest_init(Object *obj)
@@ -50,12 +77,15 @@ static void sw_protected_guest_init(Object *obj)
     cgs->require_guest_memfd = true;
     /* Nothing has to happen before the guest may run. */
     cgs->ready = true;
+    cgs->starts_shared = true;
 }
 
 static void sw_protected_guest_class_init(ObjectClass *oc, const void *data)
 {
 #ifdef CONFIG_KVM
     X86_CONFIDENTIAL_GUEST_CLASS(oc)->kvm_type = sw_protected_guest_kvm_type;
+    CONFIDENTIAL_GUEST_SUPPORT_CLASS(oc)->kvm_init =
+        sw_protected_guest_kvm_init;
 #endif
 }
 

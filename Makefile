@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Only names the goals: the work is in scripts/.
+
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+export QEMU_TARBALL CONFIGURE
+
+.PHONY: help demo build check bench check-upstream stock \
+	export-patches check-patches clean distclean
+
+help: ## print this list
+	@echo "make GOAL; each goal installs and fetches what it needs by itself"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@echo "QEMU_TARBALL=FILE takes QEMU's source from FILE instead of the mirror"
+	@echo "CONFIGURE=\"...\" adds options to QEMU's configure"
+
+demo: ## build, and run the guest demonstration
+	@scripts/build qemu-system-x86_64 'tests/guest/*'
+	@scripts/demo
+
+build: ## build QEMU with guest_memfd conversion: build/qemu/qemu-system-x86_64
+	@scripts/build
+
+check: ## build, and run this project's tests
+	@scripts/build
+	@scripts/check
+
+bench: ## build, and measure conversions (prints JSON)
+	@scripts/build tests/bench/guest-memfd-bench >&2
+	@build/qemu/tests/bench/guest-memfd-bench $(BENCH)
+
+check-upstream: ## run QEMU's own unit and x86_64 qtest suites on our build
+	@scripts/check-upstream
+
+stock: ## build the unchanged QEMU beside ours: build/stock/qemu-system-x86_64
+	@scripts/stock
+
+export-patches: ## write the commits of build/src to patches/
+	@scripts/export-patches
+
+check-patches: ## check the patches and the overlay against the pinned QEMU
+	@scripts/check-patches
+
+clean: ## remove what was built, keep the downloads
+	@scripts/clean
+
+distclean: ## remove build/ altogether
+	@scripts/clean --all

@@ -1,0 +1,42 @@
+/*
+ * KVM's in-place conversion of guest_memfd: numbers no released kernel
+ * header has yet
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The ioctl and its struct are those of "guest_memfd: In-place conversion
+ * support" from RFC v5 to v8.  The content modes are RFC v5's.  See
+ * kernel/README.md for the reference kernel.
+ */
+
+#ifndef ACCEL_KVM_KVM_GUEST_MEMFD_ABI_H
+#define ACCEL_KVM_KVM_GUEST_MEMFD_ABI_H
+
+#include <linux/kvm.h>
+
+/* In a file, not in guest-physical memory: offset is in the guest_memfd. */
+struct kvm_guest_memfd_attributes {
+    uint64_t offset;
+    uint64_t size;
+    uint64_t attributes;        /* replaces all: 0 is shared */
+    uint64_t flags;             /* content mode */
+    uint64_t error_offset;      /* out: the page that failed */
+    uint64_t reserved[11];
+};
+QEMU_BUILD_BUG_ON(sizeof(struct kvm_guest_memfd_attributes) != 128);
+
+#define KVM_GUEST_MEMFD_SET_ATTRIBUTES \
+    _IOWR(KVMIO, 0xd2, struct kvm_guest_memfd_attributes)
+
+#define KVM_GUEST_MEMFD_FLAG_ZERO       (1ULL << 0)
+#define KVM_GUEST_MEMFD_FLAG_PRESERVE   (1ULL << 1)
+
+/*
+ * Capability numbers that kernels have used, newest first.  They moved
+ * between revisions and other architectures took some of them since, so a
+ * number alone proves nothing.  4096 and 4097 are the reference kernel's.
+ */
+#define KVM_GUEST_MEMFD_ATTRIBUTES_CAPS { 4096, 250, 249, 248, 246 }
+#define KVM_GUEST_MEMFD_FLAGS_CAPS      { 4097, 250 }
+
+#endif /* ACCEL_KVM_KVM_GUEST_MEMFD_ABI_H */

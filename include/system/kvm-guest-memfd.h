@@ -1,0 +1,48 @@
+/*
+ * Conversion of guest memory by KVM: what KVM's code calls
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef SYSTEM_KVM_GUEST_MEMFD_H
+#define SYSTEM_KVM_GUEST_MEMFD_H
+
+#include "exec/hwaddr.h"
+#include "qemu/typedefs.h"
+
+/*
+ * kvm_guest_memfd_init: probe, once the VM exists
+ *
+ * @two_backings: KVM can keep private and shared memory apart.
+ *
+ * Returns true if guest memory can be converted in place.  Issues no ioctl
+ * for machines without guest_memfd memory.
+ */
+bool kvm_guest_memfd_init(MachineState *ms, bool two_backings);
+
+/*
+ * kvm_guest_memfd_slot_added: make KVM's attributes those of the block
+ *
+ * Nothing to do in place, where attributes belong to the memory and not to
+ * the address.  Returns 0 or a negative errno value.
+ */
+int kvm_guest_memfd_slot_added(MemoryRegion *mr, hwaddr gpa, uint64_t offset,
+                               uint64_t size);
+
+/*
+ * kvm_guest_memfd_map_gpa_range: a guest's KVM_HC_MAP_GPA_RANGE
+ *
+ * @npages is in units of 4 KiB.  Returns what the guest is told: 0, EINVAL
+ * or EAGAIN, the only values that KVM passes on for every kind of VM.
+ */
+uint64_t kvm_guest_memfd_map_gpa_range(hwaddr gpa, uint64_t npages,
+                                       uint64_t attributes);
+
+/*
+ * kvm_guest_memfd_convert: memory that must have the other state
+ *
+ * Returns 0 if the guest can go on, which includes trying again.
+ */
+int kvm_guest_memfd_convert(hwaddr gpa, uint64_t size, bool to_private);
+
+#endif /* SYSTEM_KVM_GUEST_MEMFD_H */

@@ -1,0 +1,312 @@
+/*
+ * What QEMU itself adds to a conversion of guest memory
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The provider does nothing, so what is left is the engine: two lookups,
+ * the decision, locks, the bitmaps, statistics and trace points.  Prints
+ * one JSON object, times in nanoseconds.
+ *
+ *   guest-memfd-bench [--check]
+ *
+ * --check: exit with 1 if a target is missed.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/lockable.h"
+#include "qemu/module.h"
+#include "qemu/timer.h"
+#include "qemu/units.h"
+#include "../unit/guest-memfd-rig.h"
+
+#define TYPE_BENCH_PROVIDER "guest-memfd-provider-bench"
+#define MAX_SAMPLES         100000
+
+/* --- a provider that does nothing -------------------------------------- */
+
+static int bench_convert(GuestMemfdProvider *provider, GuestMemfdBlock *block,
+                         uint64_t offset, uint64_t size,
+                         GuestMemfdDirection direction,
+                         GuestMemfdContentMode mode, uint64_t *error_offset)
+{
+    return 0;
+}
+
+static int bench_zero(GuestMemfdProvider *provider, GuestMemfdBlock *block,
+                      uint64_t offset, uint64_t size)
+{
+    return 0;
+}
+
+static bool bench_alloc(GuestMemfdProvider *provider, GuestMemfdBlock *block,
+                        Error **errp)
+{
+    return true;
+}
+
+static void bench_free(GuestMemfdProvider *provider, GuestMemfdBlock *block)
+{
+}
+
+static void bench_init(Object *obj)
+{
+    GuestMemfdProvider *provider = GUEST_MEMFD_PROVIDER(obj);
+
+    /* The long way: everything else is by the kernel. */
+    provider->offer.how[TO_SHARED][GUEST_MEMFD_CONTENT_MODE_ZERO] =
+        GUEST_MEMFD_REALISATION_EMULATED;
+}
+
+static void bench_class_init(ObjectClass *oc, const void *data)
+{
+    GuestMemfdProviderClass *pc = GUEST_MEMFD_PROVIDER_CLASS(oc);
+
+    pc->block_alloc = bench_alloc;
+    pc->block_free = bench_free;
+    pc->convert = bench_convert;
+    pc->zero = bench_zero;
+}
+
+static const TypeInfo bench_info = {
+    .name = TYPE_BENCH_PROVIDER,
+    .parent = TYPE_GUEST_MEMFD_PROVIDER,
+    .instance_size = sizeof(GuestMemfdProvider),
+    .instance_init = bench_init,
+    .class_init = bench_class_init,
+};
+
+static void bench_register_types(void)
+{
+    type_register_static(&bench_info);
+}
+
+type_init(bench_register_types)
+
+/* --- samples ----------------------------------------------------------- */
+
+typedef struct Samples {
+    unsigned n;
+    int64_t ns[MAX_SAMPLES];
+} Samples;
+
+static Samples samples[GUEST_MEMFD_DIRECTION__MAX], zeroing;
+
+static int compare(const void *a, const void *b)
+{
+    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+static int64_t at(const Samples *s, unsigned percent)
+{
+    return s->ns[(uint64_t)(s->n - 1) * percent / 100];
+}
+
+static void add(Samples *s, int64_t ns)
+{
+    s->ns[s->n++] = ns;
+}
+
+static void sort(Samples *s)
+{
+    qsort(s->ns, s->n, sizeof(s->ns[0]), compare);
+}
+
+/* --- the machine ------------------------------------------------------- */
+
+static Rig *machine(const char *provider, uint64_t bytes)
+{
+    const uint64_t pages = bytes / qemu_real_host_page_size();
+    Rig *rig = rig_new(provider);
+
+    g_string_free(rig->log, true);
+    rig->log = NULL;
+    rig->threads = true;            /* no books are kept, then */
+    rig_map(rig, 0, rig_block(rig, "bench", pages), 0, pages);
+    return rig;
+}
+
+static int64_t time_one(Rig *rig, GuestMemfdDirection direction,
+                        uint64_t gpa, uint64_t bytes)
+{
+    const GuestMemfdRequest req = {
+        .gpa = gpa, .size = bytes, .direction = direction,
+    };
+    int64_t start = get_clock();
+    int ret = guest_memfd_engine_convert(&rig->engine, &req, NULL);
+
+    start = get_clock() - start;
+    g_assert_cmpint(ret, ==, 0);
+    return start;
+}
+
+/* Every second page is in the other state. */
+static void alternate(GuestMemfdBlock *block)
+{
+    const uint64_t pages = block->size / qemu_real_host_page_size();
+
+    memset(block->attributes->bitmap, 0x55, pages / 8);
+    block->shared_pages = pages / 2;
+}
+
+static void measure(Rig *rig, uint64_t gpa, uint64_t bytes,
+                    unsigned iterations, bool alternating)
+{
+    static const GuestMemfdDirection order[] = { TO_PRIVATE, TO_SHARED };
+    unsigned i, warm_up = iterations / 10, d;
+
+    samples[TO_SHARED].n = 0;
+    samples[TO_PRIVATE].n = 0;
+    for (i = 0; i < iterations + warm_up; i++) {
+        for (d = 0; d < ARRAY_SIZE(order); d++) {
+            int64_t ns;
+
+            if (alternating) {
+                alternate(rig->blocks[0]);
+            }
+            ns = time_one(rig, order[d], gpa, bytes);
+            if (i >= warm_up) {
+                add(&samples[order[d]], ns);
+            }
+        }
+    }
+    sort(&samples[TO_SHARED]);
+    sort(&samples[TO_PRIVATE]);
+}
+
+/* --- the report -------------------------------------------------------- */
+
+static bool all_met = true;
+
+static void print_target(double value, double target)
+{
+    const bool met = value <= target;
+
+    all_met &= met;
+    printf(", \"target\": %g, \"met\": %s", target, met ? "true" : "false");
+}
+
+typedef struct Span {
+    const char *name;
+    uint64_t bytes;
+    unsigned iterations;
+    bool alternating;
+    int64_t target;                 /* for the median; 0: none */
+} Span;
+
+static const Span ranges[] = {
+    { "4 KiB", 4 * KiB, MAX_SAMPLES, false, 1000 },
+    { "64 KiB", 64 * KiB, MAX_SAMPLES },
+    { "2 MiB", 2 * MiB, MAX_SAMPLES },
+    { "64 MiB", 64 * MiB, 20000 },
+    { "1 GiB", 1 * GiB, 5000, false, 20000 },
+    { "1 GiB, alternating pages", 1 * GiB, 50, true },
+};
+
+static void print_range(const Span *r, GuestMemfdDirection direction)
+{
+    const Samples *s = &samples[direction];
+
+    printf("    { \"range\": \"%s\", \"direction\": \"%s\", "
+           "\"iterations\": %u, \"best\": %" PRId64 ", "
+           "\"median\": %" PRId64 ", \"p99\": %" PRId64,
+           r->name, GuestMemfdDirection_str(direction), s->n,
+           at(s, 0), at(s, 50), at(s, 99));
+    if (r->target) {
+        print_target(at(s, 50), r->target);
+    }
+    printf(" }");
+}
+
+static void bench_ranges(void)
+{
+    Rig *rig = machine(TYPE_BENCH_PROVIDER, 1 * GiB);
+    unsigned i;
+
+    printf("  \"block\": %" PRIu64 ",\n  \"ranges\": [\n", (uint64_t)GiB);
+    for (i = 0; i < ARRAY_SIZE(ranges); i++) {
+        const Span *r = &ranges[i];
+
+        measure(rig, 0, r->bytes, r->iterations, r->alternating);
+        print_range(r, TO_PRIVATE);
+        printf(",\n");
+        print_range(r, TO_SHARED);
+        printf(i + 1 < ARRAY_SIZE(ranges) ? ",\n" : "\n");
+    }
+    printf("  ],\n");
+    rig_free(rig);
+}
+
+static int64_t best_in_block(uint64_t block_bytes)
+{
+    Rig *rig = machine(TYPE_BENCH_PROVIDER, block_bytes);
+
+    measure(rig, block_bytes / 2, 4 * KiB, MAX_SAMPLES, false);
+    rig_free(rig);
+    return MAX(at(&samples[TO_SHARED], 0), at(&samples[TO_PRIVATE], 0));
+}
+
+/* The cost of 4 KiB does not depend on the block around it. */
+static void bench_block_size(void)
+{
+    const int64_t small = best_in_block(1 * GiB);
+    const int64_t large = best_in_block(1 * TiB);
+    const double ratio = (double)large / small;
+
+    printf("  \"4 KiB in a block of\": { \"1 GiB\": %" PRId64
+           ", \"1 TiB\": %" PRId64 ", \"ratio\": %.2f", small, large, ratio);
+    print_target(ratio, 2);
+    printf(" },\n");
+}
+
+/* What the emulated provider's zeroing costs, for comparison. */
+static void bench_zeroing(void)
+{
+    const uint64_t bytes = 2 * MiB;
+    Rig *rig = machine(TYPE_BENCH_PROVIDER, bytes), *emulated;
+    GuestMemfdProviderClass *pc;
+    GuestMemfdBlock *block;
+    unsigned i;
+
+    measure(rig, 0, bytes, MAX_SAMPLES, false);
+    rig_free(rig);
+
+    emulated = machine(TYPE_GUEST_MEMFD_PROVIDER_EMULATED, bytes);
+    block = emulated->blocks[0];
+    pc = GUEST_MEMFD_PROVIDER_GET_CLASS(emulated->engine.provider);
+    memset(block->host, 1, bytes);
+    for (i = 0; i < 2000; i++) {
+        int64_t start = get_clock();
+        int ret;
+
+        WITH_QEMU_LOCK_GUARD(&block->lock) {
+            ret = pc->zero(emulated->engine.provider, block, 0, bytes);
+        }
+        add(&zeroing, get_clock() - start);
+        g_assert_cmpint(ret, ==, 0);
+    }
+    rig_free(emulated);
+
+    sort(&zeroing);
+    printf("  \"2 MiB to-shared\": { \"zeroing\": %" PRId64
+           ", \"engine\": %" PRId64 ", \"engine/zeroing\": %.4f },\n",
+           at(&zeroing, 50), at(&samples[TO_SHARED], 50),
+           (double)at(&samples[TO_SHARED], 50) / at(&zeroing, 50));
+}
+
+int main(int argc, char **argv)
+{
+    bool check = argc == 2 && g_str_equal(argv[1], "--check");
+
+    if (argc > 1 && !check) {
+        fprintf(stderr, "usage: %s [--check]\n", argv[0]);
+        return EXIT_FAILURE;
+    }
+    printf("{\n  \"benchmark\": \"guest-memfd\",\n  \"unit\": \"ns\",\n");
+    bench_ranges();
+    bench_block_size();
+    bench_zeroing();
+    printf("  \"met\": %s\n}\n", all_met ? "true" : "false");
+    return check && !all_met ? EXIT_FAILURE : EXIT_SUCCESS;
+}

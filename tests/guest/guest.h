@@ -1,0 +1,221 @@
+/*
+ * Bare-metal guest that converts its own memory and checks every byte
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Guest memory, all of it shared at first:
+ *
+ *   0x00100000  this program
+ *   0x00425000  bounce buffers of the device's COPY, one for each vCPU,
+ *               never converted
+ *   0x08000000  ranges under test, backend 0
+ *   0x10000000  the border: backend 0 ends here, backend 1 begins
+ *   0x14000000  ranges under test, backend 1
+ *   0x20000000  end of memory
+ */
+
+#ifndef TESTS_GUEST_GUEST_H
+#define TESTS_GUEST_GUEST_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hw/misc/guest-memfd-testdev.h"
+
+#define KiB             1024UL
+#define MiB             (1024 * KiB)
+#define PAGE            (4 * KiB)
+
+/*
+ * Not aligned as the ranges are: TCG's TLB is direct mapped, and to walk
+ * over two such buffers side by side would miss it with every word.
+ */
+#define BOUNCE          (4 * MiB + 37 * PAGE)
+#define AREA_BACKEND0   (128 * MiB)
+#define BORDER          (256 * MiB)
+#define AREA_BACKEND1   (320 * MiB)
+#define RAM_END         (512 * MiB)
+#define RAM_PAGES       (RAM_END / PAGE)
+
+#define ARRAY_SIZE(a)   (sizeof(a) / sizeof((a)[0]))
+
+/* Linux errno values that the device and the hypercall answer with. */
+#define GUEST_EAGAIN        11
+#define GUEST_EFAULT        14
+#define GUEST_EINVAL        22
+#define GUEST_EOPNOTSUPP    95
+
+/* How to ask for a conversion. */
+enum via { VIA_AUTO, VIA_NONE, VIA_TESTDEV, VIA_HYPERCALL };
+
+/* What the other side promises, section by section: see expectation(). */
+enum expect {
+    EXPECT_EMULATED,
+    EXPECT_CONTENT_MODES,
+    EXPECT_IN_PLACE,
+    EXPECT_TWO_BACKINGS,
+};
+
+enum mode { MODE_DEFAULT, MODE_ZERO, MODE_PRESERVE };
+enum how { HOW_KERNEL, HOW_EMULATED, HOW_REFUSED };
+
+struct options {
+    enum via via;
+    enum expect expect;
+    bool full;              /* cases=full */
+    bool poison;            /* poison=on: DEFAULT must not keep bytes */
+    unsigned vcpus;
+    unsigned backends;      /* 1: no border */
+    unsigned probe;         /* device probes every probe-th private page */
+};
+
+extern struct options options;
+
+#define VCPUS_MAX       8
+
+/* What one check found; added up by tally_add(). */
+struct check {
+    uint64_t bytes;
+    uint64_t bad;
+};
+
+struct range {
+    uint64_t gpa;
+    uint64_t size;
+};
+
+struct answer {
+    int64_t status;
+    bool detailed;          /* the fields below are known */
+    uint64_t outcome;
+    uint64_t changed;
+};
+
+/* options.c */
+void options_parse(uint64_t start_info);
+bool string_equal(const char *a, const char *b);
+const char *via_name(enum via via);
+const char *expect_name(enum expect expect);
+
+/* console.c */
+void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void fail(struct check *check, const char *what, uint64_t at,
+          uint64_t got, uint64_t want);
+void guest_exit(bool good) __attribute__((noreturn));
+
+/* trap.c */
+struct trap_frame;
+void trap_report(const struct trap_frame *frame);
+void trap_init(void);
+void trap_load(void);
+
+/* fwcfg.c: hint bits that may be set, per direction; false: no file */
+bool fwcfg_offer(uint32_t *version, uint64_t *to_shared,
+                 uint64_t *to_private);
+
+/* device.c */
+bool device_present(void);
+void device_lock(void);
+void device_unlock(void);
+void device_convert(struct range range, uint64_t attributes,
+                    struct answer *answer);
+int64_t device_read(uint64_t gpa, unsigned size, uint64_t *value);
+int64_t device_write(uint64_t gpa, unsigned size, uint64_t value);
+int64_t device_copy(uint64_t gpa, uint64_t size, uint64_t dst,
+                    uint64_t *done);
+int64_t device_command(uint64_t command, uint64_t gpa, uint64_t size);
+
+/* convert.c: requests, and the model of what state each page is in */
+bool hypercall_present(void);
+bool page_private(uint64_t gpa);
+uint64_t pages_in_state(struct range range, bool private);
+void convert(struct check *check, struct range range, uint64_t attributes,
+             struct answer *answer);
+void convert_report(void);
+
+/* patterns.c */
+uint64_t pattern_word(uint64_t gpa, uint64_t generation);
+void pattern_fill(struct range range, uint64_t generation);
+uint64_t pattern_bad(struct range range, uint64_t generation);
+uint64_t pattern_left(struct range range, uint64_t generation);
+uint64_t zero_bad(struct range range);
+uint64_t compare_bad(struct range range, uint64_t copy);
+
+/* check.c */
+enum content { CONTENT_KEPT, CONTENT_ZERO, CONTENT_ANY };
+
+void check_guest(struct check *check, struct range range,
+                 enum content content, uint64_t generation);
+void check_device(struct check *check, struct range range);
+const char *guest_sees(struct range range, uint64_t generation);
+const char *device_sees(struct range range, uint64_t generation);
+
+/* cases.c */
+void cases_offer(void);
+bool mode_offered(bool to_private, enum mode mode);
+void cases_run(void);
+void cases_run_slice(unsigned slice);
+
+/* refusals.c */
+void refusals_run(void);
+
+/* smp.c */
+unsigned smp_run(unsigned vcpus);
+uint64_t bounce_buffer(void);
+void ap_main(void);
+
+/* main.c */
+void guest_main(uint64_t start_info);
+void tally_add(const struct check *check, bool conversion);
+uint64_t next_generation(void);
+
+/* boot.S */
+extern const char trap_stubs[];
+extern const char ap_start[], ap_end[];
+extern uint32_t ap_stack_top;
+
+/* Volatile: the device and the host change memory behind our back. */
+static inline uint64_t mem_read(uint64_t gpa)
+{
+    return *(volatile uint64_t *)gpa; /* see above */
+}
+
+static inline void mem_write(uint64_t gpa, uint64_t value)
+{
+    *(volatile uint64_t *)gpa = value; /* see above */
+}
+
+static inline void outb(uint16_t port, uint8_t value)
+{
+    asm volatile("outb %0, %1" : : "a" (value), "Nd" (port));
+}
+
+static inline void outw(uint16_t port, uint16_t value)
+{
+    asm volatile("outw %0, %1" : : "a" (value), "Nd" (port));
+}
+
+static inline void outl(uint16_t port, uint32_t value)
+{
+    asm volatile("outl %0, %1" : : "a" (value), "Nd" (port));
+}
+
+static inline uint8_t inb(uint16_t port)
+{
+    uint8_t value;
+
+    asm volatile("inb %1, %0" : "=a" (value) : "Nd" (port));
+    return value;
+}
+
+static inline void cpuid(uint32_t leaf, uint32_t regs[4])
+{
+    asm volatile("cpuid"
+                 : "=a" (regs[0]), "=b" (regs[1]), "=c" (regs[2]),
+                   "=d" (regs[3])
+                 : "a" (leaf), "c" (0));
+}
+
+#endif /* TESTS_GUEST_GUEST_H */

@@ -1,0 +1,67 @@
+/*
+ * The whole run: say hello, convert, be refused, sum up
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "guest.h"
+
+static struct {
+    uint64_t conversions;
+    uint64_t bytes;
+    uint64_t mismatches;
+} tally;
+
+static uint64_t generation;
+
+uint64_t next_generation(void)
+{
+    return __atomic_add_fetch(&generation, 1, __ATOMIC_RELAXED);
+}
+
+void tally_add(const struct check *check, bool conversion)
+{
+    __atomic_fetch_add(&tally.conversions, conversion, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&tally.bytes, check->bytes, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&tally.mismatches, check->bad, __ATOMIC_RELAXED);
+}
+
+/* What was asked for on the command line, or what is there. */
+static enum via choose_via(void)
+{
+    if (options.via != VIA_AUTO) {
+        return options.via;
+    }
+    return device_present() ? VIA_TESTDEV :
+           hypercall_present() ? VIA_HYPERCALL : VIA_NONE;
+}
+
+void guest_main(uint64_t start_info)
+{
+    unsigned vcpus;
+
+    trap_init();
+    options_parse(start_info);
+    options.via = choose_via();
+    say("hello via=%s expect=%s cases=%s poison=%u testdev=%u kvm=%u "
+        "vcpus=%u", via_name(options.via), expect_name(options.expect),
+        options.full ? "full" : "quick", options.poison, device_present(),
+        hypercall_present(), options.vcpus);
+    if (options.via == VIA_NONE ||
+        (options.via == VIA_TESTDEV && !device_present()) ||
+        (options.via == VIA_HYPERCALL && !hypercall_present())) {
+        say("usage no way to convert memory: via=%s",
+            via_name(options.via));
+        guest_exit(false);
+    }
+
+    cases_offer();
+    cases_run();
+    refusals_run();
+    vcpus = smp_run(options.vcpus);
+
+    convert_report();
+    say("done conversions=%lu bytes=%lu mismatches=%lu vcpus=%u",
+        tally.conversions, tally.bytes, tally.mismatches, vcpus);
+    guest_exit(!tally.mismatches);
+}

@@ -1,0 +1,184 @@
+/*
+ * The command line: what to ask, how, and what to expect
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ *   via=testdev|hypercall|none   default: what is there, in this order
+ *   cases=full|quick             default: full
+ *   expect=emulated|content-modes|in-place|two-backings
+ *   poison=on|off                on: DEFAULT must not keep the bytes
+ *   vcpus=N                      1 to 8
+ *   backends=1|2                 1: all memory is one backend
+ *   probe=N                      device probes every Nth private page
+ */
+
+#include "guest.h"
+
+#define START_INFO_MAGIC        0x336ec578
+#define START_INFO_CMDLINE      24
+
+struct word {
+    const char *name;
+    unsigned value;
+};
+
+struct option {
+    const char *name;
+    const struct word *words;   /* NULL: a number */
+    unsigned *value;
+};
+
+struct options options;
+
+static unsigned via, expect, cases, poison, vcpus, backends, probe;
+
+static const struct word via_words[] = {
+    { "auto", VIA_AUTO },
+    { "none", VIA_NONE },
+    { "testdev", VIA_TESTDEV },
+    { "hypercall", VIA_HYPERCALL },
+    { NULL, 0 },
+};
+
+static const struct word expect_words[] = {
+    { "emulated", EXPECT_EMULATED },
+    { "content-modes", EXPECT_CONTENT_MODES },
+    { "in-place", EXPECT_IN_PLACE },
+    { "two-backings", EXPECT_TWO_BACKINGS },
+    { NULL, 0 },
+};
+
+static const struct word cases_words[] = {
+    { "quick", false }, { "full", true }, { NULL, 0 },
+};
+
+static const struct word switch_words[] = {
+    { "off", false }, { "on", true }, { NULL, 0 },
+};
+
+static const struct option option_table[] = {
+    { "via", via_words, &via },
+    { "expect", expect_words, &expect },
+    { "cases", cases_words, &cases },
+    { "poison", switch_words, &poison },
+    { "vcpus", NULL, &vcpus },
+    { "backends", NULL, &backends },
+    { "probe", NULL, &probe },
+};
+
+bool string_equal(const char *a, const char *b)
+{
+    while (*a && *a == *b) {
+        a++;
+        b++;
+    }
+    return *a == *b;
+}
+
+static const char *word_name(const struct word *words, unsigned value)
+{
+    while (words->name && words->value != value) {
+        words++;
+    }
+    return words->name ? words->name : "?";
+}
+
+const char *via_name(enum via value)
+{
+    return word_name(via_words, value);
+}
+
+const char *expect_name(enum expect value)
+{
+    return word_name(expect_words, value);
+}
+
+/* True when text starts with word, and a space or the end follows. */
+static bool word_matches(const char *text, const char *word)
+{
+    while (*word && *text == *word) {
+        text++;
+        word++;
+    }
+    return !*word && (!*text || *text == ' ');
+}
+
+static bool parse_value(const struct option *option, const char *text)
+{
+    const struct word *word;
+
+    if (!option->words) {
+        *option->value = 0;
+        while (*text >= '0' && *text <= '9') {
+            *option->value = *option->value * 10 + (*text++ - '0');
+        }
+        return (!*text || *text == ' ') && *option->value;
+    }
+    for (word = option->words; word->name; word++) {
+        if (word_matches(text, word->name)) {
+            *option->value = word->value;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Not for this program, or malformed: false. */
+static bool parse_word(const char *text)
+{
+    unsigned i, n;
+
+    for (i = 0; i < ARRAY_SIZE(option_table); i++) {
+        const char *name = option_table[i].name;
+
+        for (n = 0; name[n] && name[n] == text[n]; n++) {
+            continue;
+        }
+        if (!name[n] && text[n] == '=') {
+            return parse_value(&option_table[i], text + n + 1);
+        }
+    }
+    return false;
+}
+
+static void parse_line(const char *text)
+{
+    struct check check = { 0 };
+
+    while (*text) {
+        if (*text != ' ' && !parse_word(text)) {
+            say("usage bad option: %s", text);
+            fail(&check, "option", 0, 0, 0);
+            guest_exit(false);
+        }
+        while (*text && *text != ' ') {
+            text++;
+        }
+        while (*text == ' ') {
+            text++;
+        }
+    }
+}
+
+void options_parse(uint64_t start_info)
+{
+    const uint32_t *magic = (const uint32_t *)start_info;
+    const uint64_t *cmdline;
+
+    cases = true;
+    vcpus = 1;
+    backends = 2;
+    probe = 1;
+    cmdline = (const uint64_t *)(start_info + START_INFO_CMDLINE);
+    if (*magic == START_INFO_MAGIC && *cmdline) {
+        parse_line((const char *)*cmdline);
+    }
+
+    options.via = via;
+    options.expect = expect;
+    options.full = cases;
+    options.poison = poison;
+    options.vcpus = vcpus;
+    options.backends = backends;
+    options.probe = probe;
+}

@@ -1,0 +1,113 @@
+/*
+ * More than one vCPU: each converts ranges of its own, all at once
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "guest.h"
+
+#define LAPIC_SVR       0xfee000f0
+#define LAPIC_ICR_LOW   0xfee00300
+#define LAPIC_ICR_HIGH  0xfee00310
+#define SVR_ENABLE      0x1ff
+#define ICR_INIT        0x4500
+#define ICR_STARTUP     0x4600
+
+#define AP_BASE         0x8000
+#define STACK_SIZE      0x4000
+#define DELAY           20000       /* port reads, about a microsecond */
+#define PORT_DELAY      0x80
+
+static char stacks[VCPUS_MAX][STACK_SIZE] __attribute__((aligned(16)));
+static unsigned arrived;
+static unsigned finished;
+static int go;
+
+/* This vCPU's own, by its APIC ID. */
+uint64_t bounce_buffer(void)
+{
+    uint32_t regs[4];
+
+    if (options.vcpus == 1) {
+        return BOUNCE;
+    }
+    cpuid(1, regs);
+    return BOUNCE + (regs[1] >> 24) % VCPUS_MAX * GMTD_COPY_MAX;
+}
+
+static void lapic_write(uint64_t reg, uint32_t value)
+{
+    *(volatile uint32_t *)reg = value; /* a register */
+}
+
+static void wait_for(unsigned *counter, unsigned value, unsigned tries)
+{
+    while (__atomic_load_n(counter, __ATOMIC_ACQUIRE) < value && tries--) {
+        inb(PORT_DELAY);
+    }
+}
+
+void ap_main(void)
+{
+    unsigned slice = __atomic_add_fetch(&arrived, 1, __ATOMIC_ACQ_REL);
+
+    trap_load();
+    while (!__atomic_load_n(&go, __ATOMIC_ACQUIRE)) {
+        asm volatile("pause");
+    }
+    cases_run_slice(slice);
+    __atomic_add_fetch(&finished, 1, __ATOMIC_ACQ_REL);
+    for (;;) {
+        asm volatile("cli; hlt");
+    }
+}
+
+/* INIT, then STARTUP, to one processor; true when it arrived. */
+static bool start_one(unsigned apic_id)
+{
+    unsigned before = arrived;
+    unsigned tries;
+
+    ap_stack_top = (uint32_t)(uint64_t)(stacks[apic_id] + STACK_SIZE);
+    lapic_write(LAPIC_ICR_HIGH, apic_id << 24);
+    lapic_write(LAPIC_ICR_LOW, ICR_INIT);
+    wait_for(&arrived, before + 1, DELAY / 2);
+    for (tries = 0; tries < 2; tries++) {
+        lapic_write(LAPIC_ICR_HIGH, apic_id << 24);
+        lapic_write(LAPIC_ICR_LOW, ICR_STARTUP | AP_BASE / PAGE);
+        wait_for(&arrived, before + 1, 50 * DELAY);
+        if (__atomic_load_n(&arrived, __ATOMIC_ACQUIRE) > before) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Returns the number of vCPUs that took part. */
+unsigned smp_run(unsigned vcpus)
+{
+    struct check check = { 0 };
+    const char *from;
+    char *to = (char *)AP_BASE;
+    unsigned i;
+
+    if (vcpus < 2) {
+        return 1;
+    }
+    for (from = ap_start; from < ap_end; from++) {
+        *to++ = *from;
+    }
+    lapic_write(LAPIC_SVR, SVR_ENABLE);
+    for (i = 1; i < vcpus && i < VCPUS_MAX; i++) {
+        if (!start_one(i)) {
+            fail(&check, "vcpu-did-not-start", i, arrived, i);
+        }
+    }
+    __atomic_store_n(&go, 1, __ATOMIC_RELEASE);
+    cases_run_slice(0);
+    while (__atomic_load_n(&finished, __ATOMIC_ACQUIRE) < arrived) {
+        asm volatile("pause");
+    }
+    tally_add(&check, false);
+    return arrived + 1;
+}

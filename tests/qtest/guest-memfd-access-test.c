@@ -1,0 +1,343 @@
+/*
+ * qtest: nobody but the guest gets at private memory
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "guest-memfd-util.h"
+#include "libqos/libqos-malloc.h"
+#include "libqos/pci-pc.h"
+#include "libqos/virtio.h"
+#include "libqos/virtio-pci.h"
+#include "qemu/bswap.h"
+#include "qemu/timer.h"
+#include "standard-headers/linux/qemu_fw_cfg.h"
+#include "standard-headers/linux/virtio_config.h"
+
+/* The page at GM_GPA is private, its neighbours are shared. */
+#define BEFORE      (GM_GPA - GM_PAGE)
+#define AFTER       (GM_GPA + GM_PAGE)
+#define ELSEWHERE   (GM_GPA + 16 * GM_PAGE)
+/* What nothing but the private page holds. */
+#define SECRET      "The quick brown fox jumps over the lazy dog."
+
+static QTestState *start(const char *args)
+{
+    QTestState *qts = qtest_initf("%s %s", GM_ONE_BACKEND, args);
+
+    gm_fill(qts, BEFORE, 3 * GM_PAGE);
+    gm_to_private(qts, GM_GPA, GM_PAGE);
+    return qts;
+}
+
+/* The private page was neither read nor written. */
+static void end(QTestState *qts)
+{
+    gm_to_shared(qts, GM_GPA, GM_PAGE);
+    gm_assert_filled(qts, BEFORE, 3 * GM_PAGE);
+    gm_quit(qts);
+}
+
+/* --- the test device --------------------------------------------------- */
+
+static void check_refused(QTestState *qts, uint64_t gpa, uint64_t size)
+{
+    uint64_t secret = 0x5ec2e7, data;
+
+    qtest_writeq(qts, GMTD_BASE + GMTD_REG_DATA, secret);
+    g_assert_cmpint(gm_read(qts, gpa, size, &data), ==, -EFAULT);
+    /* Not even a part of it was read. */
+    g_assert_cmphex(data, ==, secret);
+    g_assert_cmpint(gm_write(qts, gpa, size, -1), ==, -EFAULT);
+}
+
+static void test_dma(void)
+{
+    QTestState *qts = start("");
+    uint64_t size;
+
+    for (size = 1; size <= 8; size++) {
+        check_refused(qts, GM_GPA, size);
+        check_refused(qts, GM_GPA + 0x800, size);
+        check_refused(qts, AFTER - size, size);
+    }
+    end(qts);
+}
+
+/* The byte before the private page may be accessed, and the one after. */
+static void test_dma_edges(void)
+{
+    QTestState *qts = start("");
+    uint64_t data;
+
+    g_assert_cmpint(gm_read(qts, GM_GPA - 8, 8, &data), ==, 0);
+    g_assert_cmpint(gm_write(qts, GM_GPA - 8, 8, data), ==, 0);
+    g_assert_cmpint(gm_read(qts, AFTER, 8, &data), ==, 0);
+    g_assert_cmpint(gm_write(qts, AFTER, 8, data), ==, 0);
+
+    /* Half of the access is in the private page. */
+    g_assert_cmpint(gm_read(qts, GM_GPA - 4, 8, &data), ==, -EFAULT);
+    g_assert_cmpint(gm_read(qts, AFTER - 4, 8, &data), ==, -EFAULT);
+    g_assert_cmpint(gm_write(qts, GM_GPA - 1, 2, 0), ==, -EFAULT);
+    g_assert_cmpint(gm_write(qts, AFTER - 1, 2, 0), ==, -EFAULT);
+    gm_fill(qts, BEFORE, GM_PAGE);
+    gm_fill(qts, AFTER, GM_PAGE);
+    end(qts);
+}
+
+static void test_copy(void)
+{
+    QTestState *qts = start("");
+    uint64_t done;
+
+    gm_fill(qts, ELSEWHERE, 3 * GM_PAGE);
+    g_assert_cmpint(gm_copy(qts, GM_GPA, ELSEWHERE, GM_PAGE, &done), ==,
+                    -EFAULT);
+    g_assert_cmpuint(done, ==, 0);
+    g_assert_cmpint(gm_copy(qts, ELSEWHERE, GM_GPA, GM_PAGE, &done), ==,
+                    -EFAULT);
+    g_assert_cmpuint(done, ==, 0);
+    gm_assert_filled(qts, ELSEWHERE, 3 * GM_PAGE);
+
+    /* Into the private page, and out of it. */
+    g_assert_cmpint(gm_copy(qts, ELSEWHERE, GM_GPA - 0x4000, 0x8000, &done),
+                    ==, -EFAULT);
+    g_assert_cmpuint(done, ==, 0x4000);
+    g_assert_cmpint(gm_copy(qts, BEFORE, ELSEWHERE, 3 * GM_PAGE, &done), ==,
+                    -EFAULT);
+    g_assert_cmpuint(done, ==, GM_PAGE);
+    gm_assert_filled(qts, ELSEWHERE + GM_PAGE, 2 * GM_PAGE);
+
+    g_assert_cmpint(gm_copy(qts, AFTER, ELSEWHERE, GM_PAGE, &done), ==, 0);
+    g_assert_cmpuint(done, ==, GM_PAGE);
+    gm_fill(qts, BEFORE, GM_PAGE);
+    end(qts);
+}
+
+static void test_device(void)
+{
+    QTestState *qts = gm_start();
+    uint64_t data;
+
+    g_assert_cmphex(qtest_readq(qts, GMTD_BASE + GMTD_REG_ID), ==, GMTD_ID);
+    g_assert_cmpint(gm_read(qts, GM_GPA, 0, &data), ==, -EINVAL);
+    g_assert_cmpint(gm_read(qts, GM_GPA, 9, &data), ==, -EINVAL);
+    g_assert_cmpint(gm_write(qts, GM_GPA, 0, 0), ==, -EINVAL);
+    g_assert_cmpint(gm_write(qts, GM_GPA, 9, 0), ==, -EINVAL);
+    g_assert_cmpint(gm_copy(qts, GM_GPA, GM_GPA, GMTD_COPY_MAX + 1, &data),
+                    ==, -EINVAL);
+    qtest_writeq(qts, GMTD_BASE + GMTD_REG_COMMAND, 99);
+    g_assert_cmpint(qtest_readq(qts, GMTD_BASE + GMTD_REG_STATUS), ==,
+                    -EINVAL);
+
+    g_assert_cmpint(gm_write(qts, GM_GPA, 8, 0x0102030405060708), ==, 0);
+    g_assert_cmpint(gm_read(qts, GM_GPA, 3, &data), ==, 0);
+    g_assert_cmphex(data, ==, 0x060708);
+    gm_quit(qts);
+}
+
+/* --- other ways in ----------------------------------------------------- */
+
+static void test_qtest(void)
+{
+    QTestState *qts = start("");
+    uint8_t bytes[64];
+    unsigned i;
+
+    qtest_memset(qts, GM_GPA, 0xff, GM_PAGE);
+    qtest_writeq(qts, GM_GPA + 8, UINT64_MAX);
+    qtest_memread(qts, GM_GPA, bytes, sizeof(bytes));
+    for (i = 0; i < sizeof(bytes); i++) {
+        g_assert_cmphex(bytes[i], ==, 0);
+    }
+    end(qts);
+}
+
+/* A device of a real machine: fw_cfg reads a file into memory. */
+static void test_fw_cfg_dma(void)
+{
+    QTestState *qts = start("");
+    const uint64_t control = ELSEWHERE;
+    const struct fw_cfg_dma_access access = {
+        .control = cpu_to_be32(FW_CFG_SIGNATURE << 16 |
+                               FW_CFG_DMA_CTL_SELECT | FW_CFG_DMA_CTL_READ),
+        .length = cpu_to_be32(4),
+        .address = cpu_to_be64(GM_GPA),
+    };
+
+    qtest_memwrite(qts, control, &access, sizeof(access));
+    qtest_outl(qts, 0x514, bswap32(control >> 32));
+    qtest_outl(qts, 0x518, bswap32(control));
+    g_assert_cmphex(bswap32(qtest_readl(qts, control)), ==,
+                    FW_CFG_DMA_CTL_ERROR);
+    end(qts);
+}
+
+static void put_secret(QTestState *qts)
+{
+    gm_to_shared(qts, GM_GPA, GM_PAGE);
+    qtest_memwrite(qts, GM_GPA, SECRET, sizeof(SECRET));
+    gm_to_private(qts, GM_GPA, GM_PAGE);
+}
+
+static bool file_has_secret(const char *path)
+{
+    g_autofree char *bytes = NULL;
+    size_t size;
+
+    g_assert_true(g_file_get_contents(path, &bytes, &size, NULL));
+    return memmem(bytes, size, SECRET, sizeof(SECRET));
+}
+
+/* The monitor, and a dump of the machine's memory. */
+static void check_file(bool private)
+{
+    QTestState *qts = gm_start();
+    g_autofree char *path = NULL;
+    g_autofree char *dump = NULL;
+    int fd = g_file_open_tmp("guest-memfd-XXXXXX", &path, NULL);
+
+    g_assert(fd >= 0);
+    close(fd);
+    put_secret(qts);
+    if (!private) {
+        gm_to_shared(qts, GM_GPA, GM_PAGE);
+    }
+
+    /* It may well refuse. */
+    qobject_unref(qtest_qmp(qts, "{ 'execute': 'pmemsave', 'arguments': "
+                            "{ 'val': %" PRIu64 ", 'size': 4096, "
+                            "'filename': %s } }", GM_GPA, path));
+    g_assert_cmpint(file_has_secret(path), ==, !private);
+
+    dump = g_strdup_printf("file:%s", path);
+    qtest_qmp_assert_success(qts, "{ 'execute': 'dump-guest-memory', "
+                             "'arguments': { 'paging': false, "
+                             "'protocol': %s } }", dump);
+    g_assert_cmpint(file_has_secret(path), ==, !private);
+    unlink(path);
+    gm_quit(qts);
+}
+
+static void test_dump(void)
+{
+    check_file(false);
+    check_file(true);
+}
+
+static void test_monitor(void)
+{
+    QTestState *qts = gm_start();
+    g_autofree char *out = NULL;
+
+    put_secret(qts);
+    out = qtest_hmp(qts, "xp /8xb 0x%" PRIx64, (uint64_t)GM_GPA);
+    /* "The" */
+    g_assert_null(strstr(out, "0x54 0x68 0x65"));
+    g_clear_pointer(&out, g_free);
+
+    gm_to_shared(qts, GM_GPA, GM_PAGE);
+    out = qtest_hmp(qts, "xp /8xb 0x%" PRIx64, (uint64_t)GM_GPA);
+    g_assert_nonnull(strstr(out, "0x54 0x68 0x65"));
+    gm_quit(qts);
+}
+
+/* --- a virtqueue, which its device keeps mapped ------------------------ */
+
+typedef struct Queue {
+    QTestState *qts;
+    QGuestAllocator alloc;
+    QPCIBus *bus;
+    QVirtioPCIDevice *dev;
+    QVirtQueue *vq;
+} Queue;
+
+/* The queue is in the page at GM_GPA, and asks for random bytes. */
+static void start_queue(Queue *q)
+{
+    QPCIAddress addr = { .devfn = QPCI_DEVFN(1, 0) };
+    QVirtioDevice *vdev;
+
+    q->qts = qtest_init(GM_ONE_BACKEND "-object rng-builtin,id=rng0 "
+                        "-device virtio-rng-pci,rng=rng0,addr=1");
+    alloc_init(&q->alloc, ALLOC_NO_FLAGS, GM_GPA, AFTER, 4096);
+    q->bus = qpci_new_pc(q->qts, &q->alloc);
+    q->dev = virtio_pci_new(q->bus, &addr);
+    vdev = &q->dev->vdev;
+
+    qvirtio_pci_device_enable(q->dev);
+    qvirtio_start_device(vdev);
+    qvirtio_set_features(vdev, 1ULL << VIRTIO_F_VERSION_1 |
+                         1ULL << VIRTIO_F_ACCESS_PLATFORM);
+    q->vq = qvirtqueue_setup(vdev, &q->alloc, 0);
+    g_assert_cmphex(q->vq->desc, ==, GM_GPA);
+    qvirtio_set_driver_ok(vdev);
+}
+
+static void end_queue(Queue *q)
+{
+    qvirtqueue_cleanup(q->dev->vdev.bus, q->vq, &q->alloc);
+    qvirtio_pci_destructor(&q->dev->obj);
+    g_free(q->dev);
+    qpci_free_pc(q->bus);
+    alloc_destroy(&q->alloc);
+    gm_quit(q->qts);
+}
+
+/* What the device put into the queue, when it had the time to. */
+static uint16_t kick(Queue *q, bool private)
+{
+    QTestState *qts = q->qts;
+    unsigned i;
+
+    qvirtqueue_add(qts, q->vq, AFTER, 16, true, false);
+    qtest_writew(qts, q->vq->avail + 2, 1);
+    if (private) {
+        gm_to_private(qts, GM_GPA, GM_PAGE);
+    }
+    q->dev->vdev.bus->virtqueue_kick(&q->dev->vdev, q->vq);
+    for (i = 0; i < 20; i++) {
+        qtest_clock_step(qts, SCALE_MS);
+    }
+    gm_to_shared(qts, GM_GPA, GM_PAGE);
+    return qtest_readw(qts, q->vq->used + 2);
+}
+
+static void test_virtqueue_shared(void)
+{
+    Queue q = { };
+
+    start_queue(&q);
+    g_assert_cmpuint(kick(&q, false), ==, 1);
+    end_queue(&q);
+}
+
+static void test_virtqueue_private(void)
+{
+    Queue q = { };
+
+    start_queue(&q);
+    g_assert_cmpuint(kick(&q, true), ==, 0);
+    end_queue(&q);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+
+    qtest_add_func("/guest-memfd/access/dma", test_dma);
+    qtest_add_func("/guest-memfd/access/dma-edges", test_dma_edges);
+    qtest_add_func("/guest-memfd/access/copy", test_copy);
+    qtest_add_func("/guest-memfd/access/device", test_device);
+    qtest_add_func("/guest-memfd/access/qtest", test_qtest);
+    qtest_add_func("/guest-memfd/access/fw-cfg-dma", test_fw_cfg_dma);
+    qtest_add_func("/guest-memfd/access/monitor", test_monitor);
+    qtest_add_func("/guest-memfd/access/dump", test_dump);
+    qtest_add_func("/guest-memfd/access/virtqueue-shared",
+                   test_virtqueue_shared);
+    qtest_add_func("/guest-memfd/access/virtqueue-private",
+                   test_virtqueue_private);
+
+    return g_test_run();
+}

@@ -1,0 +1,369 @@
+/*
+ * qtest: what can be configured for guest memory conversion, and what is
+ * said to those who configure nonsense
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "guest-memfd-util.h"
+#include <sys/mman.h>
+
+#define MANAGER     "-object guest-memfd-manager,id=gmm0"
+#define BACKEND     "-object memory-backend-memfd-private,id=ram0,size=64M"
+#define OTHER(type) GM_MACHINE GM_RAM "-object memory-backend-" type \
+                    ",id=ram0,size=64M"
+#define NO_CGS      "-nodefaults -machine q35 "
+
+/* --- the command line -------------------------------------------------- */
+
+/* @texts: the property, the value and the remedy, in any order. */
+typedef struct BadArgs {
+    const char *args;
+    const char *texts[4];
+} BadArgs;
+
+static const BadArgs bad_args[] = {
+    { GM_MACHINE GM_RAM
+      "-object memory-backend-memfd-private,id=ram0,size=0",
+      { "'size'", "memory-backend-memfd-private", "'0'" } },
+    { GM_MACHINE GM_RAM
+      "-object memory-backend-memfd-private,id=ram0,size=67108865",
+      { "'size'", "memory-backend-memfd-private", "'67108865'",
+        "must be a multiple of" } },
+    { GM_MACHINE GM_RAM BACKEND ",content-mode=scrub",
+      { "'content-mode'", "'scrub'" } },
+    { GM_MACHINE GM_RAM BACKEND ",hugetlb=on",
+      { "hugetlb=on", "memory-backend-memfd-private", "hugetlb=off" } },
+    { GM_MACHINE GM_RAM BACKEND ",share=off",
+      { "share=off", "memory-backend-memfd-private", "share=on" } },
+    { NO_CGS GM_RAM BACKEND,
+      { "memory-backend-memfd-private", "confidential-guest-support",
+        "sw-protected-guest" } },
+    { "-machine none -object sw-protected-guest,id=cgs0 " BACKEND,
+      { "memory-backend-memfd-private", "confidential-guest-support" } },
+    { GM_MACHINE MANAGER ",content-mode=scrub",
+      { "'content-mode'", "'scrub'" } },
+    { GM_MACHINE MANAGER ",on-unsupported=pray",
+      { "'on-unsupported'", "'pray'" } },
+    { GM_MACHINE MANAGER ",in-place=maybe", { "'in-place'", "'maybe'" } },
+    { GM_MACHINE MANAGER ",retry-timeout-ms=10001",
+      { "'retry-timeout-ms'", "guest-memfd-manager", "'10001'",
+        "0 to 10000" } },
+    { GM_MACHINE MANAGER ",retry-timeout-ms=4294967296",
+      { "retry-timeout-ms" } },
+    { GM_MACHINE MANAGER ",retry-timeout-ms=-1", { "retry-timeout-ms" } },
+    { GM_MACHINE MANAGER ",retry-timeout-ms=soon", { "retry-timeout-ms" } },
+    { GM_MACHINE MANAGER ",provider=emulated", { "'provider'" } },
+    { GM_MACHINE MANAGER " -object guest-memfd-manager,id=gmm1",
+      { "only one guest-memfd-manager", "'/objects/gmm0'", "qom-set" } },
+    { GM_MACHINE MANAGER ",in-place=off",
+      { "in-place=off", "KVM", "in-place=auto" } },
+    { NO_CGS MANAGER ",in-place=on",
+      { "in-place=on", "no guest_memfd memory",
+        "confidential-guest-support", "in-place=auto" } },
+    { "-machine none " MANAGER ",in-place=on",
+      { "in-place=on", "no guest_memfd memory", "in-place=auto" } },
+    /* A backend that cannot be converted is named, and one that can. */
+    { OTHER("memfd") " " MANAGER ",in-place=on",
+      { "'ram0'", "in place", "memory-backend-memfd-private" } },
+    { OTHER("memfd"),
+      { "'ram0'", "in place", "memory-backend-memfd-private" } },
+    { OTHER("file,mem-path=/dev/shm,share=on") " " MANAGER ",in-place=on",
+      { "'ram0'", "in place", "memory-backend-memfd-private" } },
+    { OTHER("file,mem-path=/dev/shm"),
+      { "'ram0'", "in place", "memory-backend-memfd-private" } },
+    { GM_MACHINE "-m 64M -device guest-memfd-testdev,addr=0xfed60800",
+      { "'addr'", "guest-memfd-testdev", "'0xfed60800'",
+        "multiple of 0x1000" } },
+    { GM_MACHINE "-m 64M -only-migratable",
+      { "converted in place", "cannot be migrated" } },
+};
+
+/* A machine that starts in spite of @args is told to quit at once. */
+static char *run_qemu(const char *args, int *status)
+{
+    g_autofree char *command = g_strdup_printf(
+        "echo '{\"execute\":\"qmp_capabilities\"}{\"execute\":\"quit\"}' | "
+        "%s -accel qtest -display none -qmp stdio %s",
+        qtest_qemu_binary(NULL), args);
+    const char *argv[] = { "/bin/sh", "-c", command, NULL };
+    g_autofree char *out = NULL;
+    GError *error = NULL;
+    char *err = NULL;
+
+    g_spawn_sync(NULL, (char **)argv, NULL, 0, NULL, NULL, &out, &err,
+                 status, &error);
+    g_assert_no_error(error);
+    return err;
+}
+
+static void test_bad_args(const void *opaque)
+{
+    const BadArgs *bad = opaque;
+    int status, i;
+    g_autofree char *err = run_qemu(bad->args, &status);
+
+    g_test_message("%s", bad->args);
+    for (i = 0; i < ARRAY_SIZE(bad->texts) && bad->texts[i]; i++) {
+        if (!strstr(err, bad->texts[i])) {
+            g_test_message("\"%s\" is not in: %s", bad->texts[i], err);
+            g_test_fail();
+        }
+    }
+    g_assert_true(WIFEXITED(status));
+    g_assert_cmpint(WEXITSTATUS(status), ==, 1);
+}
+
+static void test_huge_pages(void)
+{
+    static const BadArgs bad = {
+        OTHER("memfd,hugetlb=on,reserve=off") " " MANAGER ",in-place=on",
+        { "'ram0'", "huge pages", "memory-backend-memfd-private" }
+    };
+    int fd = memfd_create("guest-memfd-props-test", MFD_HUGETLB);
+
+    if (fd < 0) {
+        g_test_skip("No huge pages");
+        return;
+    }
+    close(fd);
+    test_bad_args(&bad);
+}
+
+static void test_good_args(void)
+{
+    static const char *const good_args[] = {
+        GM_MACHINE GM_RAM BACKEND ",hugetlb=off,share=on,reserve=off",
+        GM_MACHINE GM_RAM BACKEND ",prealloc=on,policy=default",
+        GM_MACHINE GM_RAM BACKEND " " MANAGER ",in-place=on",
+        GM_MACHINE MANAGER ",in-place=auto,retry-timeout-ms=10000",
+        OTHER("ram"),
+        NO_CGS MANAGER,
+        NO_CGS MANAGER ",in-place=off",
+        "-machine none " MANAGER,
+    };
+    unsigned i;
+
+    for (i = 0; i < ARRAY_SIZE(good_args); i++) {
+        int status;
+        g_autofree char *err = run_qemu(good_args[i], &status);
+
+        g_test_message("%s", good_args[i]);
+        g_assert_cmpstr(err, ==, "");
+        g_assert_cmpint(status, ==, 0);
+    }
+}
+
+/* --- properties of a machine that runs --------------------------------- */
+
+static void assert_property(QTestState *qts, const char *path,
+                            const char *property, const char *value)
+{
+    g_autofree char *now = gm_get_str(qts, path, property);
+
+    g_assert_cmpstr(now, ==, value);
+}
+
+static void test_defaults(void)
+{
+    QTestState *qts = gm_start();
+
+    assert_property(qts, GM_MANAGER, "in-place", "auto");
+    assert_property(qts, GM_MANAGER, "content-mode", "auto");
+    assert_property(qts, GM_MANAGER, "on-unsupported", "refuse");
+    g_assert_cmpuint(gm_get_int(qts, GM_MANAGER, "retry-timeout-ms"), ==,
+                     100);
+    assert_property(qts, GM_MANAGER, "provider", "emulated");
+    assert_property(qts, GM_MANAGER, "provider-reason",
+                    "no KVM: QEMU keeps the state of pages");
+    assert_property(qts, GM_MANAGER, "effective-content-modes",
+                    "to-shared=default,zero,preserve "
+                    "to-private=default,preserve");
+    assert_property(qts, GM_BACKEND, "content-mode", "auto");
+    g_assert_false(qtest_qom_get_bool(qts, GM_BACKEND, "hugetlb"));
+    g_assert_true(qtest_qom_get_bool(qts, GM_BACKEND, "share"));
+    gm_quit(qts);
+}
+
+static void test_given(void)
+{
+    QTestState *qts = qtest_init(GM_MACHINE GM_TESTDEV GM_RAM
+        MANAGER ",in-place=on,content-mode=zero,on-unsupported=downgrade,"
+        "retry-timeout-ms=0 " BACKEND ",content-mode=preserve");
+
+    assert_property(qts, GM_MANAGER, "in-place", "on");
+    assert_property(qts, GM_MANAGER, "content-mode", "zero");
+    assert_property(qts, GM_MANAGER, "on-unsupported", "downgrade");
+    g_assert_cmpuint(gm_get_int(qts, GM_MANAGER, "retry-timeout-ms"), ==, 0);
+    assert_property(qts, GM_BACKEND, "content-mode", "preserve");
+
+    /* They are not only remembered. */
+    gm_fill(qts, GM_GPA, GM_PAGE);
+    gm_to_private(qts, GM_GPA, GM_PAGE);
+    g_assert_cmpint(gm_convert(qts, GM_GPA, GM_PAGE, 0).status, ==, 0);
+    gm_assert_filled(qts, GM_GPA, GM_PAGE);
+    gm_set_str(qts, GM_BACKEND, "content-mode", "auto");
+    gm_to_private(qts, GM_GPA, GM_PAGE);
+    g_assert_cmpint(gm_convert(qts, GM_GPA, GM_PAGE, 0).status, ==, 0);
+    gm_assert_bytes(qts, GM_GPA, GM_PAGE, 0);
+    gm_quit(qts);
+}
+
+/* Without guest_memfd memory the manager has nothing to choose. */
+static void test_idle(void)
+{
+    QTestState *qts = qtest_init("-machine none " MANAGER);
+
+    assert_property(qts, GM_MANAGER, "provider", "none");
+    assert_property(qts, GM_MANAGER, "provider-reason",
+                    "no guest_memfd memory");
+    assert_property(qts, GM_MANAGER, "effective-content-modes", "");
+
+    /* It can go, and another one can come. */
+    gm_set_str(qts, GM_MANAGER, "in-place", "off");
+    qtest_qmp_assert_success(qts, "{ 'execute': 'object-del', "
+                             "'arguments': { 'id': 'gmm0' } }");
+    qtest_qmp_assert_success(qts, "{ 'execute': 'object-add', 'arguments': "
+        "{ 'qom-type': 'guest-memfd-manager', 'id': 'gmm0' } }");
+    gm_assert_error(qts, "only one guest-memfd-manager",
+        "{ 'execute': 'object-add', 'arguments': "
+        "{ 'qom-type': 'guest-memfd-manager', 'id': 'gmm1' } }");
+    qtest_qmp_assert_success(qts, "{ 'execute': 'object-del', "
+                             "'arguments': { 'id': 'gmm0' } }");
+    gm_assert_error(qts, "in-place=on must be given on the command line",
+        "{ 'execute': 'object-add', 'arguments': "
+        "{ 'qom-type': 'guest-memfd-manager', 'id': 'gmm0', "
+        "'in-place': 'on' } }");
+    qtest_quit(qts);
+}
+
+static void test_too_late(void)
+{
+    QTestState *qts = gm_start();
+
+    gm_assert_error(qts, "'in-place' of guest-memfd-manager to 'off': "
+        "guest memory exists", "{ 'execute': 'qom-set', 'arguments': "
+        "{ 'path': %s, 'property': 'in-place', 'value': 'off' } }",
+        GM_MANAGER);
+    assert_property(qts, GM_MANAGER, "in-place", "auto");
+    gm_assert_error(qts, "'/objects/gmm0' exists",
+        "{ 'execute': 'object-add', 'arguments': "
+        "{ 'qom-type': 'guest-memfd-manager', 'id': 'gmm1' } }");
+    gm_assert_error(qts, "'gmm0' is in use, can not be deleted",
+        "{ 'execute': 'object-del', 'arguments': { 'id': 'gmm0' } }");
+    gm_assert_error(qts, "'ram0' is in use, can not be deleted",
+        "{ 'execute': 'object-del', 'arguments': { 'id': 'ram0' } }");
+    gm_assert_error(qts, "converted in place", "{ 'execute': 'migrate', "
+        "'arguments': { 'uri': 'exec:cat >/dev/null' } }");
+    gm_to_private(qts, GM_GPA, GM_PAGE);
+    gm_quit(qts);
+}
+
+/* The default manager stays out of the way of nobody but a second one. */
+static void test_too_late_default(void)
+{
+    QTestState *qts = qtest_init(GM_MACHINE "-m 64M");
+
+    gm_assert_error(qts, "'/objects/guest-memfd-manager' exists",
+        "{ 'execute': 'object-add', 'arguments': "
+        "{ 'qom-type': 'guest-memfd-manager', 'id': 'gmm0' } }");
+    gm_assert_error(qts, "in use", "{ 'execute': 'object-del', "
+        "'arguments': { 'id': 'guest-memfd-manager' } }");
+    gm_assert_error(qts, "converted in place", "{ 'execute': 'migrate', "
+        "'arguments': { 'uri': 'exec:cat >/dev/null' } }");
+    gm_quit(qts);
+}
+
+static void assert_bad_value(QTestState *qts, const char *path,
+                             const char *property, const char *value,
+                             const char *text)
+{
+    g_autofree char *before = gm_get_str(qts, path, property);
+
+    gm_assert_error(qts, text, "{ 'execute': 'qom-set', 'arguments': "
+                    "{ 'path': %s, 'property': %s, 'value': %s } }",
+                    path, property, value);
+    assert_property(qts, path, property, before);
+}
+
+static void test_bad_values(void)
+{
+    QTestState *qts = gm_start();
+
+    assert_bad_value(qts, GM_MANAGER, "content-mode", "scrub", "scrub");
+    assert_bad_value(qts, GM_MANAGER, "on-unsupported", "pray", "pray");
+    assert_bad_value(qts, GM_MANAGER, "in-place", "maybe", "maybe");
+    assert_bad_value(qts, GM_MANAGER, "provider", "none", "provider");
+    assert_bad_value(qts, GM_MANAGER, "provider-reason", "", "reason");
+    assert_bad_value(qts, GM_BACKEND, "content-mode", "scrub", "scrub");
+
+    gm_assert_error(qts, "'retry-timeout-ms' of guest-memfd-manager doesn't "
+        "take value '10001'", "{ 'execute': 'qom-set', 'arguments': "
+        "{ 'path': %s, 'property': 'retry-timeout-ms', 'value': 10001 } }",
+        GM_MANAGER);
+    g_assert_cmpuint(gm_get_int(qts, GM_MANAGER, "retry-timeout-ms"), ==,
+                     100);
+    gm_quit(qts);
+}
+
+/* --- policy at run time ------------------------------------------------ */
+
+static GmResult convert_after(QTestState *qts, const char *path,
+                              const char *policy)
+{
+    gm_to_private(qts, GM_GPA, GM_PAGE);
+    gm_set_str(qts, path, "content-mode", policy);
+    return gm_convert(qts, GM_GPA, GM_PAGE, 0);
+}
+
+/* The next conversion follows the new policy, the last one is history. */
+static void test_run_time(void)
+{
+    QTestState *qts = gm_start();
+
+    gm_fill(qts, GM_GPA, GM_PAGE);
+    g_assert_cmpint(convert_after(qts, GM_MANAGER, "preserve").mode, ==, 2);
+    gm_assert_filled(qts, GM_GPA, GM_PAGE);
+    g_assert_cmpint(convert_after(qts, GM_MANAGER, "default").mode, ==, 0);
+    g_assert_cmpint(convert_after(qts, GM_BACKEND, "preserve").mode, ==, 2);
+    gm_assert_filled(qts, GM_GPA, GM_PAGE);
+    g_assert_cmpint(convert_after(qts, GM_BACKEND, "zero").mode, ==, 1);
+    gm_assert_bytes(qts, GM_GPA, GM_PAGE, 0);
+
+    gm_set_int(qts, GM_MANAGER, "retry-timeout-ms", 0);
+    gm_fault(qts, EAGAIN, 0, 1, 0);
+    g_assert_cmpint(gm_convert(qts, GM_GPA, GM_PAGE,
+                               GMTD_ATTR_PRIVATE).status, ==, -EAGAIN);
+    gm_set_int(qts, GM_MANAGER, "retry-timeout-ms", 10000);
+    gm_fault(qts, EAGAIN, 0, 1, 0);
+    g_assert_cmpint(gm_convert(qts, GM_GPA, GM_PAGE,
+                               GMTD_ATTR_PRIVATE).status, ==, 0);
+    gm_quit(qts);
+}
+
+int main(int argc, char **argv)
+{
+    unsigned i;
+
+    g_test_init(&argc, &argv, NULL);
+
+    for (i = 0; i < ARRAY_SIZE(bad_args); i++) {
+        g_autofree char *path = g_strdup_printf(
+            "/guest-memfd/props/bad-args/%u", i);
+
+        qtest_add_data_func(path, &bad_args[i], test_bad_args);
+    }
+    qtest_add_func("/guest-memfd/props/huge-pages", test_huge_pages);
+    qtest_add_func("/guest-memfd/props/good-args", test_good_args);
+    qtest_add_func("/guest-memfd/props/defaults", test_defaults);
+    qtest_add_func("/guest-memfd/props/given", test_given);
+    qtest_add_func("/guest-memfd/props/idle", test_idle);
+    qtest_add_func("/guest-memfd/props/too-late", test_too_late);
+    qtest_add_func("/guest-memfd/props/too-late-default",
+                   test_too_late_default);
+    qtest_add_func("/guest-memfd/props/bad-values", test_bad_values);
+    qtest_add_func("/guest-memfd/props/run-time", test_run_time);
+
+    return g_test_run();
+}

@@ -1,0 +1,447 @@
+/*
+ * A naive model of guest memory conversion
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/bitmap.h"
+#include "guest-memfd-model.h"
+#include "guest-memfd-rig.h"
+
+#define BLOCKS      MODEL_BLOCKS
+#define MAX_PAGES   130
+
+/* What a page reads; nothing is known after "default" was all it got. */
+typedef struct Page {
+    bool shared;
+    bool known;
+    uint64_t value;
+} Page;
+
+typedef struct Counts {
+    uint64_t requests;
+    uint64_t failures;
+    uint64_t bytes[GUEST_MEMFD_DIRECTION__MAX];
+    uint64_t already_right;
+} Counts;
+
+struct Model {
+    Rig *rig;
+    bool emulated;
+    Page pages[BLOCKS][MAX_PAGES];
+    Counts counts[BLOCKS];
+};
+
+static size_t page_size(void)
+{
+    return qemu_real_host_page_size();
+}
+
+/* --- contents ---------------------------------------------------------- */
+
+static uint64_t *host(const Model *m, int block, unsigned page)
+{
+    return (uint64_t *)(m->rig->blocks[block]->host + page * page_size());
+}
+
+static void check_contents(const Model *m, int block, unsigned page)
+{
+    const size_t words = page_size() / sizeof(uint64_t);
+    const Page *p = &m->pages[block][page];
+    const uint64_t *host_page;
+
+    if (!m->emulated || !p->known) {
+        return;
+    }
+    host_page = host(m, block, page);
+    g_assert_cmphex(host_page[0], ==, p->value);
+    g_assert_cmphex(host_page[p->value % words], ==, p->value);
+    g_assert_cmphex(host_page[words - 1], ==, p->value);
+}
+
+static void write_pages(Model *m, const Step *s)
+{
+    const size_t words = page_size() / sizeof(uint64_t);
+    unsigned gpa, i;
+
+    for (gpa = s->gpa; gpa < s->gpa + MIN(s->pages, 4); gpa++) {
+        const Place *place = model_place(gpa);
+        unsigned page;
+
+        if (!place || place->mmio) {
+            continue;
+        }
+        page = gpa - place->gpa + place->first;
+        m->pages[place->block][page].known = true;
+        m->pages[place->block][page].value = s->value;
+        for (i = 0; m->emulated && i < words; i++) {
+            host(m, place->block, page)[i] = s->value;
+        }
+    }
+}
+
+/* --- policy and faults ------------------------------------------------- */
+
+/* Both ways or none, so that a request can always be undone and retried. */
+static void offer_preserve(GuestMemfdOffer *offer, bool offered)
+{
+    const GuestMemfdRealisation how = offered ?
+        GUEST_MEMFD_REALISATION_EMULATED : GUEST_MEMFD_REALISATION_REFUSED;
+
+    offer->how[TO_SHARED][GUEST_MEMFD_CONTENT_MODE_PRESERVE] = how;
+    offer->how[TO_PRIVATE][GUEST_MEMFD_CONTENT_MODE_PRESERVE] = how;
+}
+
+static void change_policy(Model *m, const Step *s)
+{
+    const unsigned policy = (s->value >> 4) % GUEST_MEMFD_CONTENT_POLICY__MAX;
+    GuestMemfdEngine *engine = &m->rig->engine;
+    Object *provider = OBJECT(engine->provider);
+
+    switch (s->value % 4) {
+    case 0:
+        engine->content_policy = policy;
+        break;
+    case 1:
+        m->rig->blocks[s->gpa % BLOCKS]->content_policy = policy;
+        break;
+    case 2:
+        engine->on_unsupported = policy % 2;
+        offer_preserve(&engine->provider->offer, policy < 2);
+        break;
+    default:
+        if (m->emulated) {
+            object_property_set_bool(provider, "poison", policy % 2,
+                                     &error_abort);
+        }
+        break;
+    }
+}
+
+static void arm_fault(Model *m, const Step *s)
+{
+    static const int errors[] = { EAGAIN, EINTR, ENOMEM, EIO };
+    const int error = errors[s->value % ARRAY_SIZE(errors)];
+    const unsigned after = (s->value >> 8) % 8, progress = s->gpa % 16;
+    /* Busy once, so that it is the way there, not the way back. */
+    const unsigned count = error == EAGAIN || error == EINTR ? 1 :
+                           1 + (s->value >> 12) % 3;
+    Object *provider = OBJECT(m->rig->engine.provider);
+
+    if (!m->emulated) {
+        m->rig->convert_fault = (RigFault) { after, count, -error, progress };
+        m->rig->zero_fault = (RigFault) { after, s->pages % 2, -error };
+        return;
+    }
+    object_property_set_uint(provider, "fault-errno", error, &error_abort);
+    object_property_set_uint(provider, "fault-after", after, &error_abort);
+    object_property_set_uint(provider, "fault-count", count, &error_abort);
+    object_property_set_uint(provider, "fault-progress",
+                             progress * page_size(), &error_abort);
+}
+
+static unsigned armed_faults(const Model *m)
+{
+    if (!m->emulated) {
+        return m->rig->convert_fault.count + m->rig->zero_fault.count;
+    }
+    return object_property_get_uint(OBJECT(m->rig->engine.provider),
+                                    "fault-count", &error_abort);
+}
+
+/* A page without a way back ends private; then the provider is mended. */
+static void broken(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
+                   int error)
+{
+    Rig *rig = container_of(block->engine, Rig, engine);
+    unsigned long first = offset / page_size(), pages = size / page_size();
+
+    bitmap_set(block->provider_data, first, pages);
+    rig->broken++;
+}
+
+/* --- conversions ------------------------------------------------------- */
+
+static GuestMemfdDecision decide(const Model *m, const Step *s, int block)
+{
+    const GuestMemfdEngine *engine = &m->rig->engine;
+    const GuestMemfdQuestion question = {
+        .direction = s->direction,
+        .intent = s->intent,
+        .origin = GUEST_MEMFD_ORIGIN_HYPERCALL,
+        .launched = true,
+        .block_policy = m->rig->blocks[block]->content_policy,
+        .manager_policy = engine->content_policy,
+        .on_unsupported = engine->on_unsupported,
+    };
+
+    return guest_memfd_decide(&question, &engine->provider->offer);
+}
+
+/* What must be refused; @block is who counts it. */
+static int refusal(const Model *m, const Step *s, int *block)
+{
+    unsigned gpa;
+
+    for (gpa = s->gpa; gpa < s->gpa + s->pages; gpa++) {
+        const Place *place = model_place(gpa);
+        int error = 0;
+
+        *block = -1;
+        if (place && !place->mmio) {
+            *block = place->block;
+            error = decide(m, s, place->block).error;
+        } else if (s->direction == TO_PRIVATE) {
+            error = -EINVAL;
+        }
+        if (error) {
+            return error;
+        }
+    }
+    return 0;
+}
+
+/*
+ * The contents of a page that was or, if @failed, was to be converted.  The
+ * bytes of a failed conversion are kept if the promise was to keep them and
+ * they can be kept on the way back.
+ */
+static void convert_contents(const Model *m, const Step *s, int block,
+                             Page *p, bool failed)
+{
+    const GuestMemfdContentMode mode = decide(m, s, block).mode;
+    const GuestMemfdRealisation back =
+        m->rig->engine.provider->offer.how[!s->direction]
+            [GUEST_MEMFD_CONTENT_MODE_PRESERVE];
+
+    if (mode != GUEST_MEMFD_CONTENT_MODE_PRESERVE ||
+        (failed && back == GUEST_MEMFD_REALISATION_REFUSED)) {
+        p->known = mode == GUEST_MEMFD_CONTENT_MODE_ZERO && !failed;
+        p->value = 0;
+    }
+}
+
+/* Returns the number of bytes that change. */
+static uint64_t convert_model(Model *m, const Step *s, bool failed)
+{
+    const bool shared = s->direction == TO_SHARED;
+    uint64_t changed = 0;
+    bool touched[BLOCKS] = { };
+    unsigned gpa, i;
+
+    for (gpa = s->gpa; gpa < s->gpa + s->pages; gpa++) {
+        const Place *place = model_place(gpa);
+        Counts *counts;
+        Page *p;
+
+        if (!place || place->mmio) {
+            continue;
+        }
+        p = &m->pages[place->block][gpa - place->gpa + place->first];
+        counts = &m->counts[place->block];
+        touched[place->block] = true;
+        if (p->shared != shared) {
+            convert_contents(m, s, place->block, p, failed);
+        }
+        if (failed) {
+            continue;
+        }
+        if (p->shared != shared) {
+            p->shared = shared;
+            counts->bytes[s->direction] += page_size();
+            changed += page_size();
+        } else {
+            counts->already_right += page_size();
+        }
+    }
+    for (i = 0; !failed && i < BLOCKS; i++) {
+        m->counts[i].requests += touched[i];
+    }
+    return changed;
+}
+
+/* A failure counts once in each block that the request had reached. */
+static void adopt_failure_counts(Model *m)
+{
+    unsigned i;
+
+    for (i = 0; i < BLOCKS; i++) {
+        uint64_t *actual = &m->rig->blocks[i]->counters.requests;
+
+        g_assert_cmpuint(*actual - m->counts[i].requests, <=, 1);
+        m->counts[i].failures += *actual - m->counts[i].requests;
+        m->counts[i].requests = *actual;
+    }
+}
+
+/* The pages without a way back. */
+static void adopt_broken(Model *m)
+{
+    unsigned i, page;
+
+    for (i = 0; m->rig->broken && i < BLOCKS; i++) {
+        for (page = 0; page < model_block_pages[i]; page++) {
+            Page *p = &m->pages[i][page];
+
+            if (p->shared && !test_bit(page,
+                                       m->rig->blocks[i]->attributes->bitmap)) {
+                p->shared = false;
+                p->known = false;
+            }
+        }
+    }
+    m->rig->broken = 0;
+}
+
+static void check_blocks(const Model *m)
+{
+    unsigned i, page;
+
+    for (i = 0; i < BLOCKS; i++) {
+        const GuestMemfdBlock *block = m->rig->blocks[i];
+        const GuestMemfdCounters *c = &block->counters;
+        const Counts *want = &m->counts[i];
+        uint64_t failures = 0;
+
+        for (page = 0; page < model_block_pages[i]; page++) {
+            g_assert_cmpint(test_bit(page, block->attributes->bitmap), ==,
+                            m->pages[i][page].shared);
+        }
+        for (page = 0; page < GUEST_MEMFD_ERRNO_PLACES; page++) {
+            failures += c->failures[page];
+        }
+        g_assert_cmpuint(c->requests, ==, want->requests);
+        g_assert_cmpuint(failures, ==, want->failures);
+        g_assert_cmpuint(c->already_right_bytes, ==, want->already_right);
+        g_assert_cmpmem(c->converted_bytes, sizeof(c->converted_bytes),
+                        want->bytes, sizeof(want->bytes));
+    }
+    rig_check(m->rig);
+}
+
+static void check_touched(const Model *m, const Step *s)
+{
+    unsigned gpa;
+
+    for (gpa = s->gpa; gpa < s->gpa + s->pages; gpa++) {
+        const Place *place = model_place(gpa);
+
+        if (place && !place->mmio) {
+            check_contents(m, place->block, gpa - place->gpa + place->first);
+        }
+    }
+}
+
+/* Without a fault on the way there is exactly one right answer. */
+static void convert(Model *m, const Step *s)
+{
+    const unsigned armed = armed_faults(m);
+    GuestMemfdOutcome outcome;
+    int block, want = refusal(m, s, &block), ret;
+    unsigned i;
+
+    /* Listeners may object to new pages, but not to getting theirs back. */
+    for (i = 0; i < m->rig->n_listeners; i++) {
+        m->rig->listeners[i].agrees = INT_MAX;
+    }
+    if (!armed && s->direction == TO_SHARED && s->listener_agrees < 15) {
+        m->rig->listeners[0].agrees = s->listener_agrees;
+    }
+    ret = rig_ask(m->rig, s->direction, s->intent, s->gpa, s->pages,
+                  &outcome);
+    if (want) {
+        g_assert_cmpint(ret, ==, want);
+        if (block >= 0) {
+            m->counts[block].requests++;
+            m->counts[block].failures++;
+        }
+    } else if (ret) {
+        g_assert(armed > armed_faults(m) ||
+                 m->rig->listeners[0].agrees < 0);
+        convert_model(m, s, true);
+        adopt_broken(m);
+        adopt_failure_counts(m);
+        g_assert_cmphex(outcome.changed_bytes, ==, 0);
+    } else {
+        g_assert_cmpuint(m->rig->broken, ==, 0);
+        g_assert_cmphex(outcome.changed_bytes, ==,
+                        convert_model(m, s, false));
+    }
+    check_touched(m, s);
+    check_blocks(m);
+}
+
+/* --- the model --------------------------------------------------------- */
+
+void model_step(Model *m, uint64_t seed, uint64_t n)
+{
+    const Step s = model_nth_step(seed, n);
+
+    switch (s.kind) {
+    case CONVERT:
+        convert(m, &s);
+        break;
+    case WRITE:
+        write_pages(m, &s);
+        break;
+    case POLICY:
+        change_policy(m, &s);
+        break;
+    case FAULT:
+        arm_fault(m, &s);
+        break;
+    }
+}
+
+void model_check_all(const Model *m)
+{
+    unsigned i, page;
+
+    for (i = 0; i < BLOCKS; i++) {
+        for (page = 0; page < model_block_pages[i]; page++) {
+            check_contents(m, i, page);
+        }
+    }
+    check_blocks(m);
+}
+
+Model *model_new(const char *provider_type)
+{
+    Model *m = g_new0(Model, 1);
+    const Place *place;
+    unsigned i, page;
+
+    m->rig = rig_new(provider_type);
+    m->emulated = g_str_equal(provider_type,
+                              TYPE_GUEST_MEMFD_PROVIDER_EMULATED);
+    m->rig->engine.broken = broken;
+    g_string_free(m->rig->log, true);
+    m->rig->log = NULL;
+    for (i = 0; i < BLOCKS; i++) {
+        const char name[] = { 'a' + i, 0 };
+
+        rig_block(m->rig, name, model_block_pages[i]);
+        for (page = 0; page < model_block_pages[i]; page++) {
+            m->pages[i][page] = (Page) { .shared = true, .known = true };
+        }
+    }
+    for (i = 0; (place = model_nth_place(i)); i++) {
+        if (place->mmio) {
+            rig_map_mmio(m->rig, place->gpa, place->pages);
+        } else {
+            rig_map(m->rig, place->gpa, m->rig->blocks[place->block],
+                    place->first, place->pages);
+        }
+    }
+    rig_listen(m->rig, m->rig->blocks[1], 10, 100);
+    rig_listen(m->rig, m->rig->blocks[0], 0, 70);
+    return m;
+}
+
+void model_free(Model *m)
+{
+    rig_free(m->rig);
+    g_free(m);
+}

@@ -1,0 +1,60 @@
+/*
+ * A naive model of guest memory conversion
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * One page after the other, without runs, locks or bitmaps.  Each step is
+ * carried out by the real engine and by the model, and the two compared:
+ * state, contents, listeners' views and counters.
+ */
+
+#ifndef TESTS_UNIT_GUEST_MEMFD_MODEL_H
+#define TESTS_UNIT_GUEST_MEMFD_MODEL_H
+
+#include "system/guest-memfd.h"
+
+#define MODEL_BLOCKS    3
+#define MODEL_GPA_END   292
+
+/* A piece of guest memory; like all numbers here, in pages. */
+typedef struct Place {
+    unsigned gpa, pages;
+    int block;
+    unsigned first;
+    bool mmio;
+} Place;
+
+typedef enum ModelKind { CONVERT, WRITE, POLICY, FAULT } ModelKind;
+
+typedef struct Step {
+    ModelKind kind;
+    unsigned gpa, pages;
+    GuestMemfdDirection direction;
+    GuestMemfdIntent intent;
+    unsigned listener_agrees;       /* to so many, or to all (15) */
+    uint64_t value;
+} Step;
+
+extern const unsigned model_block_pages[MODEL_BLOCKS];
+
+/* NULL where there is nothing. */
+const Place *model_place(unsigned gpa);
+const Place *model_nth_place(unsigned n);
+
+typedef struct Model Model;
+
+Model *model_new(const char *provider_type);
+void model_free(Model *m);
+
+/* Step @n of the sequence that @seed stands for. */
+Step model_nth_step(uint64_t seed, uint64_t n);
+void model_step(Model *m, uint64_t seed, uint64_t n);
+char *model_describe_step(uint64_t seed, uint64_t n);
+
+/* Every byte of every page; model_step() looks only at what it touched. */
+void model_check_all(const Model *m);
+
+/* Bits of @seed and @n that look random. */
+uint64_t model_random(uint64_t seed, uint64_t n);
+
+#endif /* TESTS_UNIT_GUEST_MEMFD_MODEL_H */

@@ -1,0 +1,248 @@
+/*
+ * A test rig for the conversion of guest memory: provider and log
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The provider keeps the state of pages as a kernel would, has no memory,
+ * and fails on request.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bitmap.h"
+#include "qemu/module.h"
+#include "guest-memfd-rig.h"
+
+static size_t page_size(void)
+{
+    return qemu_real_host_page_size();
+}
+
+static bool all_bits(const unsigned long *bitmap, unsigned long first,
+                     unsigned long end, bool set)
+{
+    return (set ? find_next_zero_bit(bitmap, end, first)
+                : find_next_bit(bitmap, end, first)) >= end;
+}
+
+/* --- the log ----------------------------------------------------------- */
+
+static char recorded(const GuestMemfdBlock *block, unsigned long first,
+                     unsigned long end)
+{
+    const unsigned long *bitmap = block->attributes->bitmap;
+
+    return all_bits(bitmap, first, end, true) ? 'S' :
+           all_bits(bitmap, first, end, false) ? 'P' : 'M';
+}
+
+void rig_note(Rig *rig, const GuestMemfdBlock *block, const char *what,
+              const char *who, uint64_t offset_bytes, uint64_t size_bytes,
+              const char *more)
+{
+    const unsigned long first = offset_bytes / page_size();
+    const unsigned long pages = size_bytes / page_size();
+
+    if (rig->log) {
+        g_string_append_printf(rig->log, "%s %s %lu+%lu%s [%c]\n", what, who,
+                               first, pages, more,
+                               recorded(block, first, first + pages));
+    }
+}
+
+void rig_expect_log(Rig *rig, const char *lines)
+{
+    g_assert_cmpstr(rig->log->str, ==, lines);
+    g_string_truncate(rig->log, 0);
+}
+
+char *rig_state(const GuestMemfdBlock *block)
+{
+    const unsigned long *bitmap = block->attributes->bitmap;
+    const unsigned long pages = block->size / page_size();
+    GString *runs = g_string_new(NULL);
+    unsigned long page = 0, next;
+
+    while (page < pages) {
+        bool shared = test_bit(page, bitmap);
+
+        for (next = page; next < pages; next++) {
+            if (test_bit(next, bitmap) != shared) {
+                break;
+            }
+        }
+        g_string_append_printf(runs, "%s%c%lu", page ? " " : "",
+                               shared ? 'S' : 'P', next - page);
+        page = next;
+    }
+    return g_string_free(runs, false);
+}
+
+/* --- the provider ------------------------------------------------------ */
+
+static bool take_fault(RigFault *fault)
+{
+    if (!fault->count) {
+        return false;
+    }
+    if (fault->after) {
+        fault->after--;
+        return false;
+    }
+    fault->count--;
+    return true;
+}
+
+static void set_state(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
+                      GuestMemfdDirection direction)
+{
+    const unsigned long first = offset / page_size();
+    const unsigned long pages = size / page_size();
+
+    if (direction == TO_PRIVATE) {
+        bitmap_set(block->provider_data, first, pages);
+    } else {
+        bitmap_clear(block->provider_data, first, pages);
+    }
+}
+
+static void called(Rig *rig, const GuestMemfdBlock *block, uint64_t offset,
+                   uint64_t size)
+{
+    g_assert_cmpint(qemu_mutex_trylock(&((GuestMemfdBlock *)block)->lock),
+                    !=, 0);
+    g_assert(size && QEMU_IS_ALIGNED(offset | size, page_size()));
+    g_assert_cmphex(offset + size, <=, block->size);
+    if (!rig->threads) {
+        rig->calls++;
+    }
+}
+
+static int fail(Rig *rig, const GuestMemfdBlock *block, uint64_t offset,
+                uint64_t size, int error)
+{
+    rig->failed = block;
+    rig->failed_offset = offset;
+    rig->failed_size = size;
+    return error;
+}
+
+/* Pages that change, or exactly the range that failed just before. */
+static void assert_may_convert(const Rig *rig, const GuestMemfdBlock *block,
+                               uint64_t offset, uint64_t size, bool private)
+{
+    if (rig->failed == block && rig->failed_offset == offset &&
+        rig->failed_size == size) {
+        return;
+    }
+    g_assert(all_bits(block->provider_data, offset / page_size(),
+                      (offset + size) / page_size(), !private));
+}
+
+static int rig_convert_pages(GuestMemfdProvider *provider,
+                             GuestMemfdBlock *block, uint64_t offset,
+                             uint64_t size, GuestMemfdDirection direction,
+                             GuestMemfdContentMode mode,
+                             uint64_t *error_offset)
+{
+    Rig *rig = container_of(block->engine, Rig, engine);
+    RigFault *fault = &rig->convert_fault;
+
+    called(rig, block, offset, size);
+    if (rig->log) {
+        g_autofree char *more = g_strdup_printf(" %s %s",
+            GuestMemfdDirection_str(direction),
+            GuestMemfdContentMode_str(mode));
+
+        rig_note(rig, block, "convert", block->name, offset, size, more);
+    }
+    assert_may_convert(rig, block, offset, size, direction == TO_PRIVATE);
+    if (take_fault(fault)) {
+        const uint64_t done = MIN(size, fault->progress * page_size());
+
+        set_state(block, offset, done, direction);
+        *error_offset = offset + done;
+        return fail(rig, block, offset, size, fault->error);
+    }
+    set_state(block, offset, size, direction);
+    return 0;
+}
+
+static int rig_zero_pages(GuestMemfdProvider *provider,
+                          GuestMemfdBlock *block, uint64_t offset,
+                          uint64_t size)
+{
+    Rig *rig = container_of(block->engine, Rig, engine);
+
+    called(rig, block, offset, size);
+    rig_note(rig, block, "zero", block->name, offset, size, "");
+    g_assert(all_bits(block->provider_data, offset / page_size(),
+                      (offset + size) / page_size(), false));
+    if (take_fault(&rig->zero_fault)) {
+        return fail(rig, block, offset, size, rig->zero_fault.error);
+    }
+    return 0;
+}
+
+static bool rig_block_alloc(GuestMemfdProvider *provider,
+                            GuestMemfdBlock *block, Error **errp)
+{
+    block->provider_data = bitmap_new(block->size / page_size());
+    return true;
+}
+
+static void rig_block_free(GuestMemfdProvider *provider,
+                           GuestMemfdBlock *block)
+{
+    g_free(block->provider_data);
+}
+
+static void rig_provider_init(Object *obj)
+{
+    static const GuestMemfdOffer offer = {
+        .how = {
+            [TO_SHARED] = {
+                [GUEST_MEMFD_CONTENT_MODE_DEFAULT] =
+                    GUEST_MEMFD_REALISATION_KERNEL,
+                [GUEST_MEMFD_CONTENT_MODE_ZERO] =
+                    GUEST_MEMFD_REALISATION_EMULATED,
+                [GUEST_MEMFD_CONTENT_MODE_PRESERVE] =
+                    GUEST_MEMFD_REALISATION_KERNEL,
+            },
+            [TO_PRIVATE] = {
+                [GUEST_MEMFD_CONTENT_MODE_DEFAULT] =
+                    GUEST_MEMFD_REALISATION_KERNEL,
+                [GUEST_MEMFD_CONTENT_MODE_ZERO] =
+                    GUEST_MEMFD_REALISATION_REFUSED,
+                [GUEST_MEMFD_CONTENT_MODE_PRESERVE] =
+                    GUEST_MEMFD_REALISATION_KERNEL,
+            },
+        },
+    };
+
+    GUEST_MEMFD_PROVIDER(obj)->offer = offer;
+}
+
+static void rig_provider_class_init(ObjectClass *oc, const void *data)
+{
+    GuestMemfdProviderClass *pc = GUEST_MEMFD_PROVIDER_CLASS(oc);
+
+    pc->block_alloc = rig_block_alloc;
+    pc->block_free = rig_block_free;
+    pc->convert = rig_convert_pages;
+    pc->zero = rig_zero_pages;
+}
+
+static const TypeInfo rig_provider_info = {
+    .name = TYPE_RIG_PROVIDER,
+    .parent = TYPE_GUEST_MEMFD_PROVIDER,
+    .instance_size = sizeof(GuestMemfdProvider),
+    .instance_init = rig_provider_init,
+    .class_init = rig_provider_class_init,
+};
+
+static void rig_provider_register_types(void)
+{
+    type_register_static(&rig_provider_info);
+}
+
+type_init(rig_provider_register_types)

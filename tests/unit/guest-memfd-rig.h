@@ -1,0 +1,140 @@
+/*
+ * A test rig for the conversion of guest memory
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The real engine on a machine made of paper: a map of guest-physical
+ * memory, blocks with hand-made RamBlockAttributes, listeners that keep
+ * their view, a BQL, and a provider that writes down what it is told and
+ * fails on request.  Whatever the engine promises at each call (which
+ * locks it holds, which pages it asks for, that it sleeps with nothing
+ * held) is asserted here, for all tests.
+ *
+ * Numbers are pages, unless a name says bytes.
+ */
+
+#ifndef TESTS_UNIT_GUEST_MEMFD_RIG_H
+#define TESTS_UNIT_GUEST_MEMFD_RIG_H
+
+#include "system/guest-memfd.h"
+#include "system/ramblock.h"
+
+#define TYPE_RIG_PROVIDER "guest-memfd-provider-rig"
+
+#define TO_SHARED   GUEST_MEMFD_DIRECTION_TO_SHARED
+#define TO_PRIVATE  GUEST_MEMFD_DIRECTION_TO_PRIVATE
+#define UNSPECIFIED GUEST_MEMFD_INTENT_UNSPECIFIED
+#define ZERO        GUEST_MEMFD_INTENT_ZERO
+#define PRESERVE    GUEST_MEMFD_INTENT_PRESERVE
+
+#define RIG_PIECES      8
+#define RIG_BLOCKS      4
+#define RIG_LISTENERS   4
+
+typedef struct Rig Rig;
+
+/* A piece of guest-physical memory. */
+typedef struct RigPiece {
+    hwaddr gpa;                     /* bytes */
+    uint64_t size;                  /* bytes */
+    GuestMemfdBlock *block;
+    uint64_t offset;                /* bytes */
+    bool mmio;
+    MemoryRegion mr;
+    int refs;
+} RigPiece;
+
+typedef struct RigListener {
+    RamDiscardListener rdl;
+    MemoryRegionSection section;
+    Rig *rig;
+    GuestMemfdBlock *block;
+    char name[16];
+    unsigned long *mapped;
+    int agrees;                     /* to so many populates, then refuses */
+    int error;
+} RigListener;
+
+/* @after operations succeed, then @count fail, after @progress pages. */
+typedef struct RigFault {
+    unsigned after;
+    unsigned count;
+    int error;
+    unsigned progress;
+} RigFault;
+
+struct Rig {
+    GuestMemfdEngine engine;
+    RigPiece map[RIG_PIECES];
+    unsigned pieces;
+    GuestMemfdBlock *blocks[RIG_BLOCKS];
+    unsigned n_blocks;
+    bool all_private;               /* are new blocks */
+    RigListener listeners[RIG_LISTENERS];
+    unsigned n_listeners;
+
+    /* Of the rig's own provider. */
+    RigFault convert_fault;
+    RigFault zero_fault;
+    const GuestMemfdBlock *failed;  /* the range that may be sent back */
+    uint64_t failed_offset;
+    uint64_t failed_size;
+
+    bool threads;                   /* there are several: sleep, count not */
+
+    GString *log;
+    unsigned calls;                 /* of the provider */
+    unsigned lookups;
+    unsigned sleeps;
+    unsigned broken;
+    void (*on_lookup)(Rig *rig);
+    void (*on_sleep)(Rig *rig);
+};
+
+Rig *rig_new(const char *provider_type);
+/* Checks everything once more. */
+void rig_free(Rig *rig);
+
+GuestMemfdBlock *rig_block(Rig *rig, const char *name, unsigned long pages);
+void rig_map(Rig *rig, uint64_t gpa, GuestMemfdBlock *block, uint64_t first,
+             uint64_t pages);
+void rig_map_mmio(Rig *rig, uint64_t gpa, uint64_t pages);
+void rig_map_other_ram(Rig *rig, uint64_t gpa, uint64_t pages);
+RigListener *rig_listen(Rig *rig, GuestMemfdBlock *block, uint64_t first,
+                        uint64_t pages);
+
+/* A fake machine with one block "a" of that many pages at GPA 0. */
+Rig *rig_new_simple(unsigned long pages);
+
+GuestMemfdRequest rig_request(GuestMemfdDirection direction,
+                              GuestMemfdIntent intent, uint64_t gpa,
+                              uint64_t pages);
+int rig_convert(Rig *rig, GuestMemfdDirection direction, uint64_t gpa,
+                uint64_t pages);
+int rig_ask(Rig *rig, GuestMemfdDirection direction, GuestMemfdIntent intent,
+            uint64_t gpa, uint64_t pages, GuestMemfdOutcome *outcome);
+
+/*
+ * The lines since the last time, for example "convert a 3+2 to-private
+ * default [S]": the provider was asked for the pages 3 and 4 when they
+ * were recorded as shared ([P]: private, [M]: some of each).
+ */
+void rig_expect_log(Rig *rig, const char *lines);
+
+/* For the parts of the rig: write a line down. */
+void rig_note(Rig *rig, const GuestMemfdBlock *block, const char *what,
+              const char *who, uint64_t offset_bytes, uint64_t size_bytes,
+              const char *more);
+
+/* For example "S3 P2 S59": runs from the first page to the last. */
+char *rig_state(const GuestMemfdBlock *block);
+#define rig_expect_state(block, runs) \
+    do { \
+        g_autofree char *state_ = rig_state(block); \
+        g_assert_cmpstr(state_, ==, (runs)); \
+    } while (0)
+
+/* Nothing is held, and everybody's view of the state is the same. */
+void rig_check(const Rig *rig);
+
+#endif /* TESTS_UNIT_GUEST_MEMFD_RIG_H */

@@ -1,0 +1,343 @@
+/*
+ * Conversions of guest memory that fail, and how they are undone
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * What the log lines mean: guest-memfd-rig.h.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/main-loop.h"
+#include "system/guest-memfd-internal.h"
+#include "guest-memfd-rig.h"
+
+#define MODE_PRESERVE   GUEST_MEMFD_CONTENT_MODE_PRESERVE
+#define REFUSED         GUEST_MEMFD_REALISATION_REFUSED
+
+/* a at 0-15, b at 16-31, each with a listener. */
+static Rig *two_blocks(void)
+{
+    Rig *rig = rig_new_simple(16);
+
+    rig_map(rig, 16, rig_block(rig, "b", 16), 0, 16);
+    rig_listen(rig, rig->blocks[0], 0, 16);
+    rig_listen(rig, rig->blocks[1], 0, 16);
+    return rig;
+}
+
+static Rig *one_block(void)
+{
+    Rig *rig = rig_new_simple(16);
+
+    rig_listen(rig, rig->blocks[0], 0, 16);
+    return rig;
+}
+
+static void prepare_private(Rig *rig, uint64_t gpa, uint64_t pages)
+{
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, gpa, pages), ==, 0);
+    g_string_truncate(rig->log, 0);
+}
+
+static void expect_failure(Rig *rig, GuestMemfdDirection direction,
+                           uint64_t gpa, uint64_t pages, int error,
+                           const char *log)
+{
+    GuestMemfdOutcome outcome;
+
+    g_assert_cmpint(rig_ask(rig, direction, UNSPECIFIED, gpa, pages,
+                            &outcome), ==, error);
+    g_assert_cmphex(outcome.changed_bytes, ==, 0);
+    rig_expect_log(rig, log);
+    rig_check(rig);
+}
+
+static uint64_t failures(const GuestMemfdBlock *block, int error)
+{
+    return block->counters.failures[guest_memfd_errno_place(error)];
+}
+
+/* --- pages in use ------------------------------------------------------ */
+
+static void busy_for_a_while(int error)
+{
+    Rig *rig = one_block();
+    GuestMemfdBlock *block = rig->blocks[0];
+
+    rig->convert_fault = (RigFault) { .count = 1, .error = error };
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 2, 3), ==, 0);
+    rig_expect_log(rig,
+                   "discard L0 2+3 [S]\n"
+                   "convert a 2+3 to-private default [S]\n"
+                   "convert a 2+3 to-shared preserve [S]\n"
+                   "populate L0 2+3 [S]\n"
+                   "discard L0 2+3 [S]\n"
+                   "convert a 2+3 to-private default [S]\n");
+    g_assert_cmpuint(rig->sleeps, ==, 1);
+    g_assert_cmpuint(block->counters.retries, ==, 1);
+    g_assert_cmpuint(block->counters.requests, ==, 1);
+    g_assert_cmpuint(failures(block, error), ==, 0);
+    rig_free(rig);
+}
+
+static void test_eagain(void)
+{
+    busy_for_a_while(-EAGAIN);
+}
+
+static void test_eintr(void)
+{
+    busy_for_a_while(-EINTR);
+}
+
+/* Other errors are final. */
+static void test_no_retry(void)
+{
+    Rig *rig = one_block();
+
+    rig->convert_fault = (RigFault) { .count = 1, .error = -EFAULT };
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 0, 1), ==, -EFAULT);
+    g_assert_cmpuint(rig->sleeps, ==, 0);
+    g_assert_cmpuint(failures(rig->blocks[0], -EFAULT), ==, 1);
+    rig_free(rig);
+}
+
+static void set_fault_again(Rig *rig)
+{
+    rig->convert_fault = (RigFault) { .count = 1, .error = -EAGAIN };
+}
+
+static void test_give_up(void)
+{
+    Rig *rig = one_block();
+    GuestMemfdBlock *block = rig->blocks[0];
+    int64_t start = g_get_monotonic_time();
+
+    rig->engine.retry_timeout_ms = 20;
+    rig->on_sleep = set_fault_again;
+    set_fault_again(rig);
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 0, 4), ==, -EAGAIN);
+    g_assert_cmpint(g_get_monotonic_time() - start, >=, 20 * 1000);
+    rig_expect_state(block, "S16");
+    g_assert_cmpuint(rig->sleeps, >, 0);
+    g_assert_cmpuint(block->counters.retries, ==, rig->sleeps);
+    g_assert_cmpuint(failures(block, -EAGAIN), ==, 1);
+    g_assert_cmpuint(block->counters.requests, ==, 1);
+    rig_free(rig);
+}
+
+static void test_no_patience(void)
+{
+    Rig *rig = one_block();
+
+    rig->engine.retry_timeout_ms = 0;
+    set_fault_again(rig);
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 0, 4), ==, -EAGAIN);
+    g_assert_cmpuint(rig->sleeps, ==, 0);
+    rig_free(rig);
+}
+
+static void nothing_half_done(Rig *rig)
+{
+    rig_check(rig);
+    rig_expect_state(rig->blocks[0], "S16");
+}
+
+/* While the engine sleeps, everything is as before. */
+static void test_sleep(void)
+{
+    Rig *rig = two_blocks();
+
+    prepare_private(rig, 16, 1);
+    rig->on_sleep = nothing_half_done;
+    rig->convert_fault = (RigFault) { .after = 1, .count = 1,
+                                      .error = -EAGAIN, .progress = 2 };
+    bql_lock();
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 12, 8), ==, 0);
+    bql_unlock();
+    g_assert_cmpuint(rig->sleeps, ==, 1);
+    rig_expect_state(rig->blocks[0], "S12 P4");
+    rig_expect_state(rig->blocks[1], "P4 S12");
+    rig_free(rig);
+}
+
+/* --- one run ----------------------------------------------------------- */
+
+static void test_to_private_fails(void)
+{
+    Rig *rig = one_block();
+
+    rig->convert_fault = (RigFault) { .count = 1, .error = -ENOMEM,
+                                      .progress = 2 };
+    expect_failure(rig, TO_PRIVATE, 4, 4, -ENOMEM,
+                   "discard L0 4+4 [S]\n"
+                   "convert a 4+4 to-private default [S]\n"
+                   "convert a 4+4 to-shared preserve [S]\n"
+                   "populate L0 4+4 [S]\n");
+    rig_expect_state(rig->blocks[0], "S16");
+    rig_free(rig);
+}
+
+static void test_to_shared_fails(void)
+{
+    Rig *rig = one_block();
+
+    prepare_private(rig, 0, 16);
+    rig->convert_fault = (RigFault) { .count = 1, .error = -ENOMEM,
+                                      .progress = 3 };
+    expect_failure(rig, TO_SHARED, 4, 4, -ENOMEM,
+                   "convert a 4+4 to-shared zero [P]\n"
+                   "convert a 4+4 to-private preserve [P]\n");
+    rig_expect_state(rig->blocks[0], "P16");
+    rig_free(rig);
+}
+
+/* The way back keeps the bytes only where the provider can. */
+static void test_way_back_mode(void)
+{
+    Rig *rig = one_block();
+
+    rig->engine.provider->offer.how[TO_PRIVATE][MODE_PRESERVE] = REFUSED;
+    prepare_private(rig, 0, 16);
+    rig->convert_fault = (RigFault) { .count = 1, .error = -EIO };
+    expect_failure(rig, TO_SHARED, 4, 4, -EIO,
+                   "convert a 4+4 to-shared zero [P]\n"
+                   "convert a 4+4 to-private default [P]\n");
+    rig_free(rig);
+}
+
+static void test_zero_fails(void)
+{
+    Rig *rig = one_block();
+
+    prepare_private(rig, 0, 16);
+    rig->zero_fault = (RigFault) { .count = 1, .error = -EIO };
+    expect_failure(rig, TO_SHARED, 4, 4, -EIO,
+                   "convert a 4+4 to-shared zero [P]\n"
+                   "zero a 4+4 [P]\n"
+                   "convert a 4+4 to-private preserve [P]\n");
+    rig_expect_state(rig->blocks[0], "P16");
+    rig_free(rig);
+}
+
+/* The listeners that agreed before are told; those after know nothing. */
+static void test_listener_refuses(void)
+{
+    Rig *rig = one_block();
+    RigListener *second = rig_listen(rig, rig->blocks[0], 0, 16);
+
+    rig_listen(rig, rig->blocks[0], 0, 16);
+    prepare_private(rig, 0, 16);
+    second->agrees = 0;
+    second->error = -ENOSPC;
+    expect_failure(rig, TO_SHARED, 4, 4, -ENOSPC,
+                   "convert a 4+4 to-shared zero [P]\n"
+                   "zero a 4+4 [P]\n"
+                   "populate L0 4+4 [S]\n"
+                   "populate L1 4+4 [S]\n"
+                   "discard L0 4+4 [S]\n"
+                   "convert a 4+4 to-private preserve [S]\n");
+    rig_expect_state(rig->blocks[0], "P16");
+    g_assert_cmpuint(rig->blocks[0]->counters.failures[
+                         GUEST_MEMFD_ERRNO_PLACES - 1], ==, 1);
+    rig_free(rig);
+}
+
+/* --- several runs and blocks ------------------------------------------- */
+
+static void test_rollback_to_private(void)
+{
+    Rig *rig = two_blocks();
+
+    prepare_private(rig, 13, 1);
+    rig->convert_fault = (RigFault) { .after = 2, .count = 1,
+                                      .error = -ENOMEM };
+    expect_failure(rig, TO_PRIVATE, 12, 8, -ENOMEM,
+                   "discard L0 12+1 [S]\n"
+                   "convert a 12+1 to-private default [S]\n"
+                   "discard L0 14+2 [S]\n"
+                   "convert a 14+2 to-private default [S]\n"
+                   "discard L1 0+4 [S]\n"
+                   "convert b 0+4 to-private default [S]\n"
+                   "convert b 0+4 to-shared preserve [S]\n"
+                   "populate L1 0+4 [S]\n"
+                   "convert a 12+1 to-shared preserve [P]\n"
+                   "populate L0 12+1 [S]\n"
+                   "convert a 14+2 to-shared preserve [P]\n"
+                   "populate L0 14+2 [S]\n");
+    rig_expect_state(rig->blocks[0], "S13 P1 S2");
+    rig_expect_state(rig->blocks[1], "S16");
+    g_assert_cmpuint(rig->blocks[0]->counters.rollbacks, ==, 1);
+    g_assert_cmpuint(rig->blocks[1]->counters.rollbacks, ==, 0);
+    g_assert_cmpuint(failures(rig->blocks[0], -ENOMEM), ==, 1);
+    g_assert_cmpuint(failures(rig->blocks[1], -ENOMEM), ==, 1);
+    rig_free(rig);
+}
+
+static void test_rollback_to_shared(void)
+{
+    Rig *rig = two_blocks();
+
+    prepare_private(rig, 12, 8);
+    rig->listeners[1].agrees = 0;
+    expect_failure(rig, TO_SHARED, 12, 8, -ENOSPC,
+                   "convert a 12+4 to-shared zero [P]\n"
+                   "zero a 12+4 [P]\n"
+                   "populate L0 12+4 [S]\n"
+                   "convert b 0+4 to-shared zero [P]\n"
+                   "zero b 0+4 [P]\n"
+                   "populate L1 0+4 [S]\n"
+                   "convert b 0+4 to-private preserve [S]\n"
+                   "discard L0 12+4 [S]\n"
+                   "convert a 12+4 to-private preserve [S]\n");
+    rig_expect_state(rig->blocks[0], "S12 P4");
+    rig_expect_state(rig->blocks[1], "P4 S12");
+    rig_free(rig);
+}
+
+/* What one request changed is none of the next one's business. */
+static void test_changed_is_forgotten(void)
+{
+    Rig *rig = one_block();
+
+    prepare_private(rig, 0, 2);
+    prepare_private(rig, 6, 1);
+    rig->convert_fault = (RigFault) { .count = 1, .error = -EIO };
+    expect_failure(rig, TO_PRIVATE, 4, 1, -EIO,
+                   "discard L0 4+1 [S]\n"
+                   "convert a 4+1 to-private default [S]\n"
+                   "convert a 4+1 to-shared preserve [S]\n"
+                   "populate L0 4+1 [S]\n");
+    rig_expect_state(rig->blocks[0], "P2 S4 P1 S9");
+    rig_free(rig);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct { const char *path; void (*fn)(void); } tests[] = {
+        { "busy/eagain", test_eagain },
+        { "busy/eintr", test_eintr },
+        { "busy/other-errors-are-final", test_no_retry },
+        { "busy/give-up", test_give_up },
+        { "busy/no-patience", test_no_patience },
+        { "busy/nothing-half-done-in-sleep", test_sleep },
+        { "run/to-private", test_to_private_fails },
+        { "run/to-shared", test_to_shared_fails },
+        { "run/way-back-mode", test_way_back_mode },
+        { "run/zero", test_zero_fails },
+        { "run/listener-refuses", test_listener_refuses },
+        { "rollback/to-private", test_rollback_to_private },
+        { "rollback/to-shared", test_rollback_to_shared },
+        { "rollback/changed-is-forgotten", test_changed_is_forgotten },
+    };
+    unsigned i;
+
+    g_test_init(&argc, &argv, NULL);
+    for (i = 0; i < ARRAY_SIZE(tests); i++) {
+        g_autofree char *path = g_strconcat("/guest-memfd/failures/",
+                                            tests[i].path, NULL);
+
+        g_test_add_func(path, tests[i].fn);
+    }
+    return g_test_run();
+}

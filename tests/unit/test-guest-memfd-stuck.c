@@ -1,0 +1,202 @@
+/*
+ * Conversions of guest memory that can neither be done nor undone at once
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * What the log lines mean: guest-memfd-rig.h.
+ */
+
+#include "qemu/osdep.h"
+#include "guest-memfd-rig.h"
+
+#define MODE_PRESERVE   GUEST_MEMFD_CONTENT_MODE_PRESERVE
+#define REFUSED         GUEST_MEMFD_REALISATION_REFUSED
+
+/* a at 0-15, b at 16-31, each with a listener. */
+static Rig *two_blocks(void)
+{
+    Rig *rig = rig_new_simple(16);
+
+    rig_map(rig, 16, rig_block(rig, "b", 16), 0, 16);
+    rig_listen(rig, rig->blocks[0], 0, 16);
+    rig_listen(rig, rig->blocks[1], 0, 16);
+    return rig;
+}
+
+static Rig *one_block(void)
+{
+    Rig *rig = rig_new_simple(16);
+
+    rig_listen(rig, rig->blocks[0], 0, 16);
+    return rig;
+}
+
+static void prepare_private(Rig *rig, uint64_t gpa, uint64_t pages)
+{
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, gpa, pages), ==, 0);
+    g_string_truncate(rig->log, 0);
+}
+
+static void expect_failure(Rig *rig, GuestMemfdDirection direction,
+                           uint64_t gpa, uint64_t pages, int error,
+                           const char *log)
+{
+    GuestMemfdOutcome outcome;
+
+    g_assert_cmpint(rig_ask(rig, direction, UNSPECIFIED, gpa, pages,
+                            &outcome), ==, error);
+    g_assert_cmphex(outcome.changed_bytes, ==, 0);
+    rig_expect_log(rig, log);
+    rig_check(rig);
+}
+
+/* --- no way back: private, so that nobody touches the pages ------------ */
+
+static void test_run_stuck_to_private(void)
+{
+    Rig *rig = one_block();
+
+    rig->convert_fault = (RigFault) { .count = 2, .error = -EIO,
+                                      .progress = 1 };
+    expect_failure(rig, TO_PRIVATE, 4, 4, -EIO,
+                   "discard L0 4+4 [S]\n"
+                   "convert a 4+4 to-private default [S]\n"
+                   "convert a 4+4 to-shared preserve [S]\n"
+                   "broken a 4+4 [S]\n");
+    rig_expect_state(rig->blocks[0], "S4 P4 S8");
+    g_assert_cmpuint(rig->broken, ==, 1);
+    rig_free(rig);
+}
+
+static void test_run_stuck_to_shared(void)
+{
+    Rig *rig = one_block();
+
+    prepare_private(rig, 4, 4);
+    rig->convert_fault = (RigFault) { .count = 2, .error = -EIO,
+                                      .progress = 1 };
+    expect_failure(rig, TO_SHARED, 4, 4, -EIO,
+                   "convert a 4+4 to-shared zero [P]\n"
+                   "convert a 4+4 to-private preserve [P]\n"
+                   "broken a 4+4 [P]\n");
+    rig_expect_state(rig->blocks[0], "S4 P4 S8");
+    rig_free(rig);
+}
+
+static void test_rollback_stuck_to_private(void)
+{
+    Rig *rig = two_blocks();
+
+    prepare_private(rig, 20, 1);
+    rig->convert_fault = (RigFault) { .after = 1, .count = 3, .error = -EIO };
+    expect_failure(rig, TO_PRIVATE, 14, 4, -EIO,
+                   "discard L0 14+2 [S]\n"
+                   "convert a 14+2 to-private default [S]\n"
+                   "discard L1 0+2 [S]\n"
+                   "convert b 0+2 to-private default [S]\n"
+                   "convert b 0+2 to-shared preserve [S]\n"
+                   "broken b 0+2 [S]\n"
+                   "convert a 14+2 to-shared preserve [P]\n"
+                   "broken a 14+2 [P]\n");
+    rig_expect_state(rig->blocks[0], "S14 P2");
+    rig_expect_state(rig->blocks[1], "P2 S2 P1 S11");
+    g_assert_cmpuint(rig->broken, ==, 2);
+    rig_free(rig);
+}
+
+static void test_rollback_stuck_to_shared(void)
+{
+    Rig *rig = two_blocks();
+
+    prepare_private(rig, 14, 4);
+    rig->listeners[1].agrees = 0;
+    rig->convert_fault = (RigFault) { .after = 2, .count = 2, .error = -EIO };
+    expect_failure(rig, TO_SHARED, 14, 4, -ENOSPC,
+                   "convert a 14+2 to-shared zero [P]\n"
+                   "zero a 14+2 [P]\n"
+                   "populate L0 14+2 [S]\n"
+                   "convert b 0+2 to-shared zero [P]\n"
+                   "zero b 0+2 [P]\n"
+                   "populate L1 0+2 [S]\n"
+                   "convert b 0+2 to-private preserve [S]\n"
+                   "broken b 0+2 [S]\n"
+                   "discard L0 14+2 [S]\n"
+                   "convert a 14+2 to-private preserve [S]\n"
+                   "broken a 14+2 [S]\n");
+    rig_expect_state(rig->blocks[0], "S14 P2");
+    rig_expect_state(rig->blocks[1], "P2 S14");
+    rig_free(rig);
+}
+
+/* --- a way back that is not as good as it was -------------------------- */
+
+/* Who is interrupted on the way back tries that again. */
+static void test_interrupted_way_back(void)
+{
+    Rig *rig = one_block();
+
+    rig->convert_fault = (RigFault) { .count = 2, .error = -EINTR };
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 4, 4), ==, 0);
+    g_assert_cmpuint(rig->broken, ==, 0);
+    rig_expect_state(rig->blocks[0], "S4 P4 S8");
+    rig_free(rig);
+}
+
+/* Pages that are private because nobody knows better are no success. */
+static void test_stuck_is_no_success(void)
+{
+    Rig *rig = one_block();
+
+    rig->engine.retry_timeout_ms = 20;
+    rig->convert_fault = (RigFault) { .count = UINT_MAX, .error = -EAGAIN,
+                                      .progress = 1 };
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 4, 4), <, 0);
+    g_assert_cmpuint(rig->broken, ==, 1);
+    rig_expect_state(rig->blocks[0], "S4 P4 S8");
+    rig_free(rig);
+}
+
+/*
+ * The first run is converted and goes back because the second one is busy.
+ * If the way back promises nothing, then there are no bytes left that
+ * another try could preserve.
+ */
+static void test_preserve_after_lossy_way_back(void)
+{
+    Rig *rig = one_block();
+    bool lost;
+    int ret;
+
+    rig->engine.provider->offer.how[TO_SHARED][MODE_PRESERVE] = REFUSED;
+    prepare_private(rig, 8, 1);
+    rig->convert_fault = (RigFault) { .after = 1, .count = 1,
+                                      .error = -EAGAIN };
+    ret = rig_ask(rig, TO_PRIVATE, PRESERVE, 4, 8, NULL);
+    lost = strstr(rig->log->str, "convert a 4+4 to-shared default");
+    g_assert_true(ret < 0 || !lost);
+    rig_free(rig);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct { const char *path; void (*fn)(void); } tests[] = {
+        { "run-to-private", test_run_stuck_to_private },
+        { "run-to-shared", test_run_stuck_to_shared },
+        { "rollback-to-private", test_rollback_stuck_to_private },
+        { "rollback-to-shared", test_rollback_stuck_to_shared },
+        { "interrupted-way-back", test_interrupted_way_back },
+        { "no-success", test_stuck_is_no_success },
+        { "preserve-after-lossy-way-back",
+          test_preserve_after_lossy_way_back },
+    };
+    unsigned i;
+
+    g_test_init(&argc, &argv, NULL);
+    for (i = 0; i < ARRAY_SIZE(tests); i++) {
+        g_autofree char *path = g_strconcat("/guest-memfd/stuck/",
+                                            tests[i].path, NULL);
+
+        g_test_add_func(path, tests[i].fn);
+    }
+    return g_test_run();
+}

@@ -1,0 +1,287 @@
+/*
+ * Conversions of guest memory from many vCPUs at once
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Three blocks are mapped twice, in opposite orders, so that requests that
+ * span blocks would wait for each other if they could.  One block has a
+ * listener, which brings the BQL into play.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bitmap.h"
+#include "qemu/lockable.h"
+#include "qemu/main-loop.h"
+#include "system/guest-memfd-internal.h"
+#include "guest-memfd-rig.h"
+
+#define VCPUS           8
+#define BLOCKS          3
+#define BLOCK_PAGES     64
+#define ALL_PAGES       (BLOCKS * BLOCK_PAGES)
+#define OWN_PAGES       (ALL_PAGES / VCPUS)
+#define MIRROR          1000        /* the GPA of the second mapping */
+#define RUN_US          600000
+#define DEADLOCK_S      100
+
+typedef struct Vcpu {
+    QemuThread thread;
+    Rig *rig;
+    unsigned index;
+    uint32_t random;
+    bool own_pages;                 /* that nobody else converts */
+
+    uint64_t answers;
+    uint64_t changed[GUEST_MEMFD_DIRECTION__MAX];
+    uint64_t asked;                 /* of the requests that succeeded */
+} Vcpu;
+
+static bool stop;
+
+static uint32_t next_random(uint32_t *state)
+{
+    *state = *state * 1664525 + 1013904223;
+    return *state >> 8;
+}
+
+/* --- vCPUs ------------------------------------------------------------- */
+
+static GuestMemfdRequest random_request(Vcpu *vcpu)
+{
+    static const GuestMemfdIntent intents[] = {
+        UNSPECIFIED, UNSPECIFIED, ZERO, PRESERVE,
+    };
+    const unsigned first = vcpu->own_pages ? vcpu->index * OWN_PAGES : 0;
+    const unsigned n = vcpu->own_pages ? OWN_PAGES : ALL_PAGES;
+    const uint32_t r = next_random(&vcpu->random);
+    unsigned gpa = next_random(&vcpu->random) % n;
+    unsigned pages = 1 + next_random(&vcpu->random) % (n - gpa);
+
+    gpa += first;
+    if (!vcpu->own_pages && r & 16) {
+        gpa += MIRROR;
+    }
+    return rig_request(r & 1, intents[(r >> 1) % ARRAY_SIZE(intents)], gpa,
+                       pages);
+}
+
+/* Nobody else touches these pages: they are as this vCPU wants them. */
+static void check_own_pages(const Vcpu *vcpu, const GuestMemfdRequest *req)
+{
+    const size_t page_size = qemu_real_host_page_size();
+    unsigned page = req->gpa / page_size;
+    unsigned end = page + req->size / page_size;
+
+    for (; page < end; page++) {
+        GuestMemfdBlock *block = vcpu->rig->blocks[page / BLOCK_PAGES];
+
+        WITH_QEMU_LOCK_GUARD(&block->lock) {
+            g_assert_cmpint(test_bit(page % BLOCK_PAGES,
+                                     block->attributes->bitmap), ==,
+                            req->direction == TO_SHARED);
+        }
+    }
+}
+
+static void ask(Vcpu *vcpu)
+{
+    const GuestMemfdRequest req = random_request(vcpu);
+    const bool with_bql = vcpu->index == 0;
+    GuestMemfdOutcome outcome;
+    int ret;
+
+    if (with_bql) {
+        bql_lock();
+    }
+    ret = guest_memfd_engine_convert(&vcpu->rig->engine, &req, &outcome);
+    g_assert_cmpint(bql_locked(), ==, with_bql);
+    if (with_bql) {
+        bql_unlock();
+    }
+
+    vcpu->answers++;
+    vcpu->changed[req.direction] += outcome.changed_bytes;
+    if (ret == 0) {
+        vcpu->asked += req.size;
+        if (vcpu->own_pages) {
+            check_own_pages(vcpu, &req);
+        }
+    } else if (req.direction == TO_PRIVATE) {
+        g_assert_cmpint(ret, ==, -EINVAL);
+        g_assert_cmpint(req.intent, ==, ZERO);
+    } else {
+        g_assert_cmpint(ret, ==, -ENOSPC);
+    }
+}
+
+static void *vcpu_main(void *opaque)
+{
+    Vcpu *vcpu = opaque;
+
+    while (!qatomic_read(&stop)) {
+        ask(vcpu);
+    }
+    return NULL;
+}
+
+/* --- the monitor ------------------------------------------------------- */
+
+static uint64_t sum(const uint64_t *counts, unsigned n)
+{
+    uint64_t total = 0;
+
+    while (n--) {
+        total += counts[n];
+    }
+    return total;
+}
+
+/* What query-guest-memfd reads is consistent at any time. */
+static void check_statistics(GuestMemfdBlock *block)
+{
+    const GuestMemfdCounters *c = &block->counters;
+    const size_t page_size = qemu_real_host_page_size();
+    uint64_t private_bytes;
+
+    QEMU_LOCK_GUARD(&block->lock);
+    g_assert_cmpuint(sum(c->modes, ARRAY_SIZE(c->modes)), ==, c->requests);
+    g_assert_cmpuint(sum(c->directions, ARRAY_SIZE(c->directions)), ==,
+                     c->requests);
+    g_assert_cmpuint(block->shared_pages, ==,
+                     bitmap_count_one(block->attributes->bitmap,
+                                      BLOCK_PAGES));
+    private_bytes = c->converted_bytes[TO_PRIVATE] -
+                    c->converted_bytes[TO_SHARED];
+    g_assert_cmpuint(block->shared_pages * page_size + private_bytes, ==,
+                     block->size);
+}
+
+static void change_policy(Rig *rig, uint32_t r)
+{
+    const int policy = (r >> 2) % GUEST_MEMFD_CONTENT_POLICY__MAX;
+
+    qatomic_set(&rig->blocks[r % BLOCKS]->content_policy, policy);
+    qatomic_set(&rig->engine.content_policy, policy);
+    qatomic_set(&rig->engine.on_unsupported, r >> 8 & 1);
+    bql_lock();
+    rig->listeners[0].agrees = r & 1 ? INT_MAX : 5;
+    bql_unlock();
+}
+
+static void monitor_main(Rig *rig)
+{
+    const int64_t end = g_get_monotonic_time() + RUN_US;
+    uint32_t random = 1;
+    unsigned i;
+
+    while (g_get_monotonic_time() < end) {
+        change_policy(rig, next_random(&random));
+        for (i = 0; i < BLOCKS; i++) {
+            check_statistics(rig->blocks[i]);
+        }
+        g_usleep(100);
+    }
+    qatomic_set(&stop, true);
+}
+
+/* --- the tests --------------------------------------------------------- */
+
+static Rig *new_rig(const char *provider)
+{
+    Rig *rig = rig_new(provider);
+    unsigned i;
+
+    for (i = 0; i < BLOCKS; i++) {
+        const char name[] = { 'a' + i, 0 };
+        GuestMemfdBlock *block = rig_block(rig, name, BLOCK_PAGES);
+
+        rig_map(rig, i * BLOCK_PAGES, block, 0, BLOCK_PAGES);
+        rig_map(rig, MIRROR + (BLOCKS - 1 - i) * BLOCK_PAGES, block, 0,
+                BLOCK_PAGES);
+    }
+    rig_listen(rig, rig->blocks[1], 0, BLOCK_PAGES);
+    g_string_free(rig->log, true);
+    rig->log = NULL;
+    rig->threads = true;
+    return rig;
+}
+
+static void check_sums(const Rig *rig, const Vcpu *vcpus)
+{
+    uint64_t counted[GUEST_MEMFD_DIRECTION__MAX] = { }, right = 0;
+    uint64_t changed[GUEST_MEMFD_DIRECTION__MAX] = { }, asked = 0;
+    uint64_t answers = 0;
+    unsigned i, d;
+
+    for (i = 0; i < BLOCKS; i++) {
+        const GuestMemfdCounters *c = &rig->blocks[i]->counters;
+
+        right += c->already_right_bytes;
+        for (d = 0; d < GUEST_MEMFD_DIRECTION__MAX; d++) {
+            counted[d] += c->converted_bytes[d];
+        }
+    }
+    for (i = 0; i < VCPUS; i++) {
+        asked += vcpus[i].asked;
+        answers += vcpus[i].answers;
+        for (d = 0; d < GUEST_MEMFD_DIRECTION__MAX; d++) {
+            changed[d] += vcpus[i].changed[d];
+        }
+    }
+    g_test_message("%" PRIu64 " requests", answers);
+    g_assert_cmpmem(counted, sizeof(counted), changed, sizeof(changed));
+    g_assert_cmpuint(sum(counted, ARRAY_SIZE(counted)) + right, ==, asked);
+}
+
+static void run(const char *provider, bool own_pages)
+{
+    Rig *rig = new_rig(provider);
+    Vcpu vcpus[VCPUS] = { };
+    unsigned i;
+
+    alarm(DEADLOCK_S);
+    qatomic_set(&stop, false);
+    for (i = 0; i < VCPUS; i++) {
+        vcpus[i].rig = rig;
+        vcpus[i].index = i;
+        vcpus[i].random = i;
+        vcpus[i].own_pages = own_pages;
+        qemu_thread_create(&vcpus[i].thread, "vcpu", vcpu_main, &vcpus[i],
+                           QEMU_THREAD_JOINABLE);
+    }
+    monitor_main(rig);
+    for (i = 0; i < VCPUS; i++) {
+        qemu_thread_join(&vcpus[i].thread);
+    }
+    alarm(0);
+
+    check_sums(rig, vcpus);
+    for (i = 0; i < BLOCKS; i++) {
+        check_statistics(rig->blocks[i]);
+    }
+    rig_free(rig);
+}
+
+static void test_disjoint(void)
+{
+    run(TYPE_RIG_PROVIDER, true);
+}
+
+static void test_overlapping(void)
+{
+    run(TYPE_RIG_PROVIDER, false);
+}
+
+static void test_emulated(void)
+{
+    run(TYPE_GUEST_MEMFD_PROVIDER_EMULATED, false);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/guest-memfd/threads/disjoint", test_disjoint);
+    g_test_add_func("/guest-memfd/threads/overlapping", test_overlapping);
+    g_test_add_func("/guest-memfd/threads/emulated", test_emulated);
+    return g_test_run();
+}
