@@ -29,11 +29,7 @@ static bool memfd_private_check(HostMemoryBackend *backend, Error **errp)
 {
     const char *type = TYPE_MEMORY_BACKEND_MEMFD_PRIVATE;
 
-    if (!backend->size) {
-        error_setg(errp, "can't create backend with size 0");
-        return false;
-    }
-    if (!QEMU_IS_ALIGNED(backend->size, qemu_real_host_page_size())) {
+    if (!backend->size || !QEMU_IS_ALIGNED(backend->size, qemu_real_host_page_size())) {
         error_setg(errp, "property 'size' of %s doesn't take value '%" PRIu64
                    "': it must be a multiple of %zu", type, backend->size,
                    (size_t)qemu_real_host_page_size());
@@ -42,6 +38,7 @@ static bool memfd_private_check(HostMemoryBackend *backend, Error **errp)
     if (!backend->share) {
         error_setg(errp, "'share=off' is not supported by %s: guest and "
                    "devices use the same copy", type);
+        error_append_hint(errp, "Use share=on.\n");
         return false;
     }
     if (!backend->guest_memfd) {

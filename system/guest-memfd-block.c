@@ -77,16 +77,24 @@ bool guest_memfd_block_next_run(const GuestMemfdBlock *block, bool shared,
                                 uint64_t *size)
 {
     const unsigned long *bitmap = block->attributes->bitmap;
-    unsigned long last = page_of(end);
+    const unsigned long last = page_of(end);
     unsigned long from = page_of(*offset), to;
 
-    from = shared ? find_next_bit(bitmap, last, from)
-                  : find_next_zero_bit(bitmap, last, from);
-    if (from >= last) {
-        return false;
+    for (;;) {
+        from = shared ? find_next_bit(bitmap, last, from)
+                      : find_next_zero_bit(bitmap, last, from);
+        if (from >= last) {
+            return false;
+        }
+        to = shared ? find_next_zero_bit(bitmap, last, from)
+                    : find_next_bit(bitmap, last, from);
+        /* A block that is mapped twice can be met twice. */
+        from = find_next_zero_bit(block->changed, to, from);
+        if (from < to) {
+            break;
+        }
     }
-    to = shared ? find_next_zero_bit(bitmap, last, from)
-                : find_next_bit(bitmap, last, from);
+    to = find_next_bit(block->changed, to, from);
 
     *offset = from * guest_memfd_page_size();
     *size = (to - from) * guest_memfd_page_size();
@@ -147,4 +155,5 @@ void guest_memfd_block_forget_changed(GuestMemfdBlock *block)
     block->changed_first = 0;
     block->changed_end = 0;
     block->changed_bytes = 0;
+    block->published = false;
 }

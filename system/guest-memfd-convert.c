@@ -43,38 +43,6 @@ typedef struct Conversion {
     bool needs_bql;
 } Conversion;
 
-void guest_memfd_engine_init(GuestMemfdEngine *engine)
-{
-    QLIST_INIT(&engine->blocks);
-    qemu_mutex_init(&engine->span_lock);
-    qemu_mutex_init(&engine->rejected_lock);
-}
-
-void guest_memfd_engine_destroy(GuestMemfdEngine *engine)
-{
-    assert(QLIST_EMPTY(&engine->blocks));
-    qemu_mutex_destroy(&engine->span_lock);
-    qemu_mutex_destroy(&engine->rejected_lock);
-}
-
-GuestMemfdDecision guest_memfd_engine_decide(const GuestMemfdEngine *engine,
-                                             const GuestMemfdBlock *block,
-                                             const GuestMemfdRequest *req)
-{
-    const GuestMemfdQuestion question = {
-        .direction = req->direction,
-        .intent = req->intent,
-        .origin = req->origin,
-        .launched = qatomic_read(&engine->launched),
-        .block_policy = block ? qatomic_read(&block->content_policy) :
-                                GUEST_MEMFD_CONTENT_POLICY_AUTO,
-        .manager_policy = qatomic_read(&engine->content_policy),
-        .on_unsupported = qatomic_read(&engine->on_unsupported),
-    };
-
-    return guest_memfd_decide(&question, &engine->provider->offer);
-}
-
 /* --- the blocks that a try holds --------------------------------------- */
 
 static void hold(Conversion *c, GuestMemfdBlock *block, MemoryRegion *mr,
@@ -126,15 +94,26 @@ static void count(Conversion *c, GuestMemfdBlock *block, int ret)
                               get_clock() - c->start_ns);
 }
 
+/* Undo a failed try.  Returns @ret, or -EIO if that did not work. */
+static int roll_back(Conversion *c, int ret)
+{
+    GuestMemfdBlock *block;
+
+    for (block = c->held; block; block = block->next_held) {
+        if (block->changed_bytes &&
+            guest_memfd_run_rollback(block, c->req->direction)) {
+            ret = -EIO;
+        }
+    }
+    return ret;
+}
+
 /* End a try; @final says that the request ends with it. */
 static void finish(Conversion *c, int ret, bool final)
 {
     while (c->held) {
         GuestMemfdBlock *block = c->held;
 
-        if (ret && block->changed_bytes) {
-            guest_memfd_run_rollback(block, c->req->direction);
-        }
         if (final) {
             c->outcome.changed_bytes += block->changed_bytes;
             count(c, block, ret);
@@ -218,8 +197,11 @@ static int find_or_hold(Conversion *c, const GuestMemfdSection *s)
             return -EAGAIN;
         }
         decision = guest_memfd_engine_decide(c->engine, block, c->req);
+        if (!c->held || decision.error) {
+            c->outcome.decision = decision;
+        }
         if (decision.error) {
-            return decision.error;
+            return refuse(c, block, &decision);
         }
         hold(c, block, s->mr, &decision);
     }
@@ -249,7 +231,7 @@ static int convert_section(Conversion *c, const GuestMemfdSection *s,
     block->asked_bytes += s->size;
     while (guest_memfd_block_next_run(block, !shared, &offset, end, &size)) {
         ret = guest_memfd_run_convert(block, offset, size, c->req->direction,
-                                      &block->decision);
+                                      block->decision.mode);
         if (ret) {
             return ret;
         }
@@ -292,25 +274,35 @@ static int for_each_section(Conversion *c, SectionFn *fn, unsigned *blocks)
 
 /* --- requests ---------------------------------------------------------- */
 
-/* Only a request that reached no block is counted for the whole VM. */
-static void count_rejected(GuestMemfdEngine *engine, int ret)
-{
-    qemu_mutex_lock(&engine->rejected_lock);
-    engine->rejected[guest_memfd_errno_place(ret)]++;
-    qemu_mutex_unlock(&engine->rejected_lock);
-}
-
 static bool worth_another_try(const Conversion *c, int ret)
 {
     return (ret == -EAGAIN || ret == -EINTR) && get_clock() < c->deadline_ns;
 }
 
+/* All pages are converted: those that are shared now may be used. */
+static int publish(Conversion *c)
+{
+    GuestMemfdBlock *block;
+    int ret = 0;
+
+    if (c->req->direction == GUEST_MEMFD_DIRECTION_TO_SHARED) {
+        for (block = c->held; block && !ret; block = block->next_held) {
+            ret = guest_memfd_run_publish(block, &block->decision);
+        }
+    }
+    return ret;
+}
+
 static int try_locked(Conversion *c, bool *again)
 {
     unsigned blocks = 0;
-    int ret = for_each_section(c, convert_section, &blocks);
+    int ret = for_each_section(c, convert_section, &blocks) ?: publish(c);
 
-    *again = c->needs_bql || worth_another_try(c, ret);
+    if (ret) {
+        ret = roll_back(c, ret);
+    }
+    *again = ret == -EAGAIN && c->needs_bql;
+    *again |= worth_another_try(c, ret);
     finish(c, ret, !*again);
     return ret;
 }
@@ -402,7 +394,7 @@ static int run(Conversion *c, GuestMemfdOutcome *outcome)
         ret = convert(c);
     }
     if (ret && !c->counted) {
-        count_rejected(c->engine, ret);
+        guest_memfd_count_rejected(c->engine, ret);
     }
     trace_guest_memfd_convert_end(req->gpa, req->size,
         GuestMemfdContentMode_str(c->outcome.decision.mode),
@@ -433,8 +425,10 @@ int guest_memfd_engine_request(GuestMemfdEngine *engine, hwaddr gpa,
     int ret = guest_memfd_request_decode(&req, gpa, size, attributes, origin);
 
     if (ret) {
-        count_rejected(engine, ret);
-        *outcome = (GuestMemfdOutcome) { };
+        guest_memfd_count_rejected(engine, ret);
+        if (outcome) {
+            *outcome = (GuestMemfdOutcome) { };
+        }
         return ret;
     }
     return guest_memfd_engine_convert(engine, &req, outcome);

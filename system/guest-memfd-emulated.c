@@ -89,46 +89,61 @@ static void fill(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
  * Fill what the guest ever used.  The rest of the file is holes that read
  * zero, and filling them would only allocate memory.
  */
-static int fill_data(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
-                     int byte)
+static void fill_data(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
+                      int byte)
 {
     const off_t end = offset + size;
     off_t data = offset, hole;
 
     while (data < end) {
         data = lseek(block->fd, data, SEEK_DATA);
-        if (data < 0) {
-            return errno == ENXIO ? 0 : -errno;
-        }
-        if (data >= end) {
+        if (data < 0 || data >= end) {
             break;
         }
         hole = lseek(block->fd, data, SEEK_HOLE);
-        if (hole < 0) {
-            return -errno;
-        }
-        hole = MIN(hole, end);
+        hole = hole < 0 ? end : MIN(hole, end);
         fill(block, data, hole - data, byte);
         data = hole;
     }
-    return 0;
+    if (data < 0 && errno != ENXIO) {
+        fill(block, offset, size, byte);
+    }
+}
+
+/* Is any page not in the wanted state yet? */
+static bool is_change(const GuestMemfdBlock *block, uint64_t offset,
+                      uint64_t size, GuestMemfdDirection direction)
+{
+    const unsigned long *private = block->provider_data;
+    unsigned long first = offset / guest_memfd_page_size();
+    unsigned long end = (offset + size) / guest_memfd_page_size();
+
+    return direction == GUEST_MEMFD_DIRECTION_TO_PRIVATE ?
+           find_next_zero_bit(private, end, first) < end :
+           find_next_bit(private, end, first) < end;
+}
+
+/* Count down, not below zero; false if it was zero. */
+static bool take_one(uint32_t *count)
+{
+    uint32_t old = qatomic_read(count);
+
+    while (old) {
+        uint32_t seen = qatomic_cmpxchg(count, old, old - 1);
+
+        if (seen == old) {
+            return true;
+        }
+        old = seen;
+    }
+    return false;
 }
 
 /* True if this operation is to fail. */
 static bool take_fault(GuestMemfdEmulated *s)
 {
-    if (!qatomic_read(&s->fault_errno)) {
-        return false;
-    }
-    if (qatomic_read(&s->fault_after)) {
-        qatomic_dec(&s->fault_after);
-        return false;
-    }
-    if (!qatomic_read(&s->fault_count)) {
-        return false;
-    }
-    qatomic_dec(&s->fault_count);
-    return true;
+    return qatomic_read(&s->fault_errno) && !take_one(&s->fault_after) &&
+           take_one(&s->fault_count);
 }
 
 static void set_state(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
@@ -154,7 +169,8 @@ static int emulated_convert(GuestMemfdProvider *provider,
     int ret = 0;
 
     qatomic_inc(&s->operations);
-    if (take_fault(s)) {
+    /* Sending back what did not change cannot fail, as with a kernel. */
+    if (is_change(block, offset, size, direction) && take_fault(s)) {
         size = MIN(size, qatomic_read(&s->fault_progress));
         *error_offset = offset + size;
         ret = -qatomic_read(&s->fault_errno);
@@ -162,9 +178,7 @@ static int emulated_convert(GuestMemfdProvider *provider,
     set_state(block, offset, size, direction);
     if (size && mode == GUEST_MEMFD_CONTENT_MODE_DEFAULT &&
         qatomic_read(&s->poison)) {
-        int poisoned = fill_data(block, offset, size, POISON_BYTE);
-
-        ret = ret ?: poisoned;
+        fill_data(block, offset, size, POISON_BYTE);
     }
     trace_guest_memfd_emulated_convert(block->name, offset, size,
         GuestMemfdDirection_str(direction),
@@ -172,16 +186,11 @@ static int emulated_convert(GuestMemfdProvider *provider,
     return ret;
 }
 
-static int emulated_zero(GuestMemfdProvider *provider, GuestMemfdBlock *block,
-                         uint64_t offset, uint64_t size)
+static void emulated_zero(GuestMemfdProvider *provider,
+                          GuestMemfdBlock *block, uint64_t offset,
+                          uint64_t size)
 {
-    GuestMemfdEmulated *s = GUEST_MEMFD_PROVIDER_EMULATED(provider);
-
-    qatomic_inc(&s->operations);
-    if (take_fault(s)) {
-        return -qatomic_read(&s->fault_errno);
-    }
-    return fill_data(block, offset, size, 0);
+    fill_data(block, offset, size, 0);
 }
 
 static bool emulated_get_poison(Object *obj, Error **errp)

@@ -9,14 +9,20 @@
 
 #include "system/guest-memfd.h"
 
+/* --- guest-memfd-engine.c ---------------------------------------------- */
+
+/* Only a request that reached no block is counted for the whole VM. */
+void guest_memfd_count_rejected(GuestMemfdEngine *engine, int ret);
+
 /* --- guest-memfd-block.c ----------------------------------------------- */
 
 size_t guest_memfd_page_size(void);
 
 /*
  * guest_memfd_block_next_run: the next run of pages that are shared (or,
- * with @shared false, private) in [*offset, end).  Returns false if there
- * is none; else @offset and @size say where it is.  Lock held.
+ * with @shared false, private) in [*offset, end) and that the request in
+ * progress did not convert yet.  Returns false if there is none; else
+ * @offset and @size say where it is.  Lock held.
  */
 bool guest_memfd_block_next_run(const GuestMemfdBlock *block, bool shared,
                                 uint64_t *offset, uint64_t end,
@@ -44,13 +50,22 @@ int guest_memfd_notify_populate(GuestMemfdBlock *block, uint64_t offset,
 
 /* --- guest-memfd-run.c ------------------------------------------------- */
 
-/* Convert one run of pages, or leave it as it was. */
+/*
+ * Convert one run of pages, or leave it as it was.  Memory that becomes
+ * shared is for nobody to see until it is published.
+ */
 int guest_memfd_run_convert(GuestMemfdBlock *block, uint64_t offset,
                             uint64_t size, GuestMemfdDirection direction,
+                            GuestMemfdContentMode mode);
+/* Clear the pages that became shared if need be, and let them be used. */
+int guest_memfd_run_publish(GuestMemfdBlock *block,
                             const GuestMemfdDecision *decision);
-/* Bring the pages that the request changed back. */
-void guest_memfd_run_rollback(GuestMemfdBlock *block,
-                              GuestMemfdDirection direction);
+/*
+ * Bring the pages that the request changed back.  Returns 0, or -EIO if
+ * the state of a page, or bytes that were to be preserved, are lost.
+ */
+int guest_memfd_run_rollback(GuestMemfdBlock *block,
+                             GuestMemfdDirection direction);
 
 /* --- guest-memfd-ram.c ------------------------------------------------- */
 

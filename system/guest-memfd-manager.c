@@ -158,6 +158,7 @@ static void manager_reset(void *opaque)
             .size = block->size,
             .direction = GUEST_MEMFD_DIRECTION_TO_SHARED,
             .origin = GUEST_MEMFD_ORIGIN_RESET,
+            .intent = GUEST_MEMFD_INTENT_ZERO,
         };
         int ret;
 

@@ -15,6 +15,7 @@
 #include "system/address-spaces.h"
 #include "system/confidential-guest-support.h"
 #include "system/guest-memfd-ram.h"
+#include "system/kvm.h"
 #include "system/ramblock.h"
 #include "system/tcg.h"
 #include "guest-memfd-internal.h"
@@ -35,8 +36,8 @@ static bool check_own_memory(const RAMBlock *rb, Error **errp)
                    "cannot be converted in place", name);
     }
     error_append_hint(errp, "Use memory-backend-memfd-private or "
-                      "memory-backend-ram, or set in-place=off on "
-                      "guest-memfd-manager.\n");
+                      "memory-backend-ram%s.\n", kvm_enabled() ?
+                      ", or set in-place=off on guest-memfd-manager" : "");
     return false;
 }
 
@@ -45,6 +46,7 @@ static bool adopt(RAMBlock *rb, GuestMemfdBlock *block, Error **errp)
     rb->host = block->host;
     rb->guest_memfd = block->fd;
     rb->flags |= RAM_SHARED;
+    rb->mr->align = QEMU_VMALLOC_ALIGN;
 
     rb->attributes = ram_block_attributes_create(rb);
     if (!rb->attributes) {
@@ -147,6 +149,11 @@ bool guest_memfd_ram_block_may_discard(RAMBlock *rb, uint64_t offset,
     }
     return find_next_zero_bit(rb->attributes->bitmap, end, offset / page)
            >= end;
+}
+
+bool guest_memfd_ram_block_may_hide(RAMBlock *rb)
+{
+    return rb->gmem && guest_memfd_is_in_place();
 }
 
 bool guest_memfd_ram_block_clamp(RAMBlock *rb, uint64_t offset, hwaddr *len)

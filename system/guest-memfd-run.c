@@ -6,8 +6,9 @@
  * The order keeps everybody off pages that are not theirs:
  *
  *   to private: users let go, the provider converts, the state is recorded
- *   to shared:  the provider converts, QEMU clears the pages if that is
- *               the promise, the state is recorded, users may come
+ *   to shared:  the provider converts all runs of the request; only then
+ *               QEMU clears the pages if that is the promise, the state is
+ *               recorded, and users may come
  *
  * After a failed conversion the state of the pages is unknown (a kernel
  * may convert part of a range), so the whole run is sent back, which does
@@ -19,8 +20,11 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/error-report.h"
 #include "guest-memfd-internal.h"
 #include "trace.h"
+
+#define SEND_BACK_TRIES 100
 
 static GuestMemfdDirection opposite(GuestMemfdDirection direction)
 {
@@ -60,17 +64,36 @@ static GuestMemfdContentMode way_back_mode(const GuestMemfdBlock *block,
     return GUEST_MEMFD_CONTENT_MODE_DEFAULT;
 }
 
+/* There is no other way: be patient, though locks are held. */
 static int send_back(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
                      GuestMemfdDirection direction)
 {
     GuestMemfdDirection back = opposite(direction);
-    int ret = provider_convert(block, offset, size, back,
-                               way_back_mode(block, back));
+    GuestMemfdContentMode mode = way_back_mode(block, back);
+    int tries = SEND_BACK_TRIES;
+    int ret;
+
+    do {
+        ret = provider_convert(block, offset, size, back, mode);
+    } while ((ret == -EINTR || ret == -EAGAIN) && --tries);
 
     if (ret) {
         block->engine->broken(block, offset, size, ret);
+        return -EIO;
     }
-    return ret;
+    return 0;
+}
+
+/* Users that let go for nothing may use the pages again. */
+static void give_back(GuestMemfdBlock *block, uint64_t offset, uint64_t size)
+{
+    int ret = guest_memfd_notify_populate(block, offset, size);
+
+    if (ret) {
+        warn_report_once("guest memory '%s': a device cannot use [0x%" PRIx64
+                         ", +0x%" PRIx64 ") any more: %s", block->name,
+                         offset, size, strerror(-ret));
+    }
 }
 
 static int run_to_private(GuestMemfdBlock *block, uint64_t offset,
@@ -88,49 +111,34 @@ static int run_to_private(GuestMemfdBlock *block, uint64_t offset,
     if (send_back(block, offset, size, direction)) {
         /* Unknown state: private, so that no device touches the pages. */
         guest_memfd_block_record(block, offset, size, false);
-    } else {
-        guest_memfd_notify_populate(block, offset, size);
+        return -EIO;
     }
+    give_back(block, offset, size);
     return ret;
 }
 
 static int run_to_shared(GuestMemfdBlock *block, uint64_t offset,
-                         uint64_t size, const GuestMemfdDecision *decision)
+                         uint64_t size, GuestMemfdContentMode mode)
 {
     const GuestMemfdDirection direction = GUEST_MEMFD_DIRECTION_TO_SHARED;
-    GuestMemfdProvider *provider = block->engine->provider;
-    int ret;
+    int ret = provider_convert(block, offset, size, direction, mode);
 
-    ret = provider_convert(block, offset, size, direction, decision->mode);
-    if (!ret && decision->mode == GUEST_MEMFD_CONTENT_MODE_ZERO &&
-        decision->realisation == GUEST_MEMFD_REALISATION_EMULATED) {
-        ret = GUEST_MEMFD_PROVIDER_GET_CLASS(provider)->zero(provider, block,
-                                                             offset, size);
-    }
-    if (ret) {
-        send_back(block, offset, size, direction);
-        return ret;
-    }
-
-    guest_memfd_block_record(block, offset, size, true);
-    ret = guest_memfd_notify_populate(block, offset, size);
-    if (ret) {
-        send_back(block, offset, size, direction);
-        guest_memfd_block_record(block, offset, size, false);
+    if (ret && send_back(block, offset, size, direction)) {
+        return -EIO;
     }
     return ret;
 }
 
 int guest_memfd_run_convert(GuestMemfdBlock *block, uint64_t offset,
                             uint64_t size, GuestMemfdDirection direction,
-                            const GuestMemfdDecision *decision)
+                            GuestMemfdContentMode mode)
 {
     int ret;
 
     if (direction == GUEST_MEMFD_DIRECTION_TO_PRIVATE) {
-        ret = run_to_private(block, offset, size, decision->mode);
+        ret = run_to_private(block, offset, size, mode);
     } else {
-        ret = run_to_shared(block, offset, size, decision);
+        ret = run_to_shared(block, offset, size, mode);
     }
     if (!ret) {
         guest_memfd_block_mark_changed(block, offset, size);
@@ -138,32 +146,92 @@ int guest_memfd_run_convert(GuestMemfdBlock *block, uint64_t offset,
     return ret;
 }
 
-static void rollback_run(GuestMemfdBlock *block, uint64_t offset,
-                         uint64_t size, GuestMemfdDirection direction)
+/* Not a page may be seen before all of them are clear. */
+static void clear_and_record(GuestMemfdBlock *block, bool clear)
 {
-    trace_guest_memfd_rollback(block->name, offset, size,
-                               GuestMemfdDirection_str(direction));
-    if (direction == GUEST_MEMFD_DIRECTION_TO_SHARED) {
-        guest_memfd_notify_discard(block, offset, size);
-        send_back(block, offset, size, direction);
-        guest_memfd_block_record(block, offset, size, false);
-        return;
-    }
-    if (!send_back(block, offset, size, direction)) {
+    GuestMemfdProvider *provider = block->engine->provider;
+    uint64_t offset = 0, size = 0;
+
+    while (guest_memfd_block_next_changed(block, &offset, &size)) {
+        if (clear) {
+            GUEST_MEMFD_PROVIDER_GET_CLASS(provider)->zero(provider, block,
+                                                           offset, size);
+        }
         guest_memfd_block_record(block, offset, size, true);
-        guest_memfd_notify_populate(block, offset, size);
+        offset += size;
     }
 }
 
-void guest_memfd_run_rollback(GuestMemfdBlock *block,
-                              GuestMemfdDirection direction)
+/* The listeners know of the runs before @end only. */
+static void unpublish(GuestMemfdBlock *block, uint64_t end)
 {
     uint64_t offset = 0, size = 0;
 
     while (guest_memfd_block_next_changed(block, &offset, &size)) {
-        rollback_run(block, offset, size, direction);
+        if (offset < end) {
+            guest_memfd_notify_discard(block, offset, size);
+        }
+        guest_memfd_block_record(block, offset, size, false);
         offset += size;
+    }
+}
+
+int guest_memfd_run_publish(GuestMemfdBlock *block,
+                            const GuestMemfdDecision *decision)
+{
+    uint64_t offset = 0, size = 0;
+    int ret;
+
+    clear_and_record(block,
+                     decision->mode == GUEST_MEMFD_CONTENT_MODE_ZERO &&
+                     decision->realisation ==
+                     GUEST_MEMFD_REALISATION_EMULATED);
+    while (guest_memfd_block_next_changed(block, &offset, &size)) {
+        ret = guest_memfd_notify_populate(block, offset, size);
+        if (ret) {
+            unpublish(block, offset);
+            return ret;
+        }
+        offset += size;
+    }
+    block->published = true;
+    return 0;
+}
+
+static int rollback_run(GuestMemfdBlock *block, uint64_t offset,
+                        uint64_t size, GuestMemfdDirection direction)
+{
+    trace_guest_memfd_rollback(block->name, offset, size,
+                               GuestMemfdDirection_str(direction));
+    if (send_back(block, offset, size, direction)) {
+        return -EIO;
+    }
+    if (direction == GUEST_MEMFD_DIRECTION_TO_PRIVATE) {
+        guest_memfd_block_record(block, offset, size, true);
+        give_back(block, offset, size);
+    }
+    return 0;
+}
+
+int guest_memfd_run_rollback(GuestMemfdBlock *block,
+                             GuestMemfdDirection direction)
+{
+    const GuestMemfdContentMode preserve = GUEST_MEMFD_CONTENT_MODE_PRESERVE;
+    uint64_t offset = 0, size = 0;
+    int ret = 0;
+
+    if (block->published) {
+        unpublish(block, block->size);
+    }
+    while (guest_memfd_block_next_changed(block, &offset, &size)) {
+        ret = rollback_run(block, offset, size, direction) ?: ret;
+        offset += size;
+    }
+    if (block->decision.mode == preserve &&
+        way_back_mode(block, opposite(direction)) != preserve) {
+        ret = -EIO;
     }
     block->counters.rollbacks++;
     guest_memfd_block_forget_changed(block);
+    return ret;
 }

@@ -27,6 +27,7 @@
 #include "system/kvm_int.h"
 #include "system/ramblock.h"
 #include "kvm-guest-memfd-probe.h"
+#include "trace.h"
 
 #define TYPE_GUEST_MEMFD_PROVIDER_KVM "guest-memfd-provider-kvm"
 #define TYPE_GUEST_MEMFD_PROVIDER_KVM_IN_PLACE \
@@ -50,6 +51,19 @@ static struct {
     .probe.why = "KVM was not asked",
 };
 
+static int set_attributes(int fd,
+                          struct kvm_guest_memfd_attributes *attributes)
+{
+    int ret = kvm_device_ioctl(fd, KVM_GUEST_MEMFD_SET_ATTRIBUTES,
+                               attributes);
+
+    trace_kvm_guest_memfd_set_attributes(fd, attributes->offset,
+                                         attributes->size,
+                                         attributes->attributes,
+                                         attributes->flags, ret);
+    return ret;
+}
+
 /* --- probing ----------------------------------------------------------- */
 
 static int kernel_check_extension(KvmGuestMemfdKernel *kernel, unsigned cap)
@@ -70,7 +84,7 @@ static int kernel_create(KvmGuestMemfdKernel *kernel, uint64_t flags)
 static int kernel_set_attributes(KvmGuestMemfdKernel *kernel, int fd,
                                  struct kvm_guest_memfd_attributes *attributes)
 {
-    return kvm_device_ioctl(fd, KVM_GUEST_MEMFD_SET_ATTRIBUTES, attributes);
+    return set_attributes(fd, attributes);
 }
 
 static void kernel_close(KvmGuestMemfdKernel *kernel, int fd)
@@ -156,8 +170,7 @@ static int in_place_convert(GuestMemfdProvider *provider,
                       KVM_MEMORY_ATTRIBUTE_PRIVATE : 0,
         .flags = mode_flag(mode) & qatomic_read(&s->modes[direction]),
     };
-    int ret = kvm_device_ioctl(block->fd, KVM_GUEST_MEMFD_SET_ATTRIBUTES,
-                               &attributes);
+    int ret = set_attributes(block->fd, &attributes);
 
     if (ret == -EAGAIN || ret == -EOPNOTSUPP || ret == -ENOMEM) {
         *error_offset = attributes.error_offset;
@@ -169,8 +182,9 @@ static int in_place_convert(GuestMemfdProvider *provider,
  * Clear only pages that exist: the others read zero when they are first
  * used.  guest_memfd pages are never swapped out, so mincore() tells.
  */
-static int in_place_zero(GuestMemfdProvider *provider, GuestMemfdBlock *block,
-                         uint64_t offset, uint64_t size)
+static void in_place_zero(GuestMemfdProvider *provider,
+                          GuestMemfdBlock *block, uint64_t offset,
+                          uint64_t size)
 {
     const size_t page = qemu_real_host_page_size();
     unsigned char present[512];
@@ -188,7 +202,6 @@ static int in_place_zero(GuestMemfdProvider *provider, GuestMemfdBlock *block,
             }
         }
     }
-    return 0;
 }
 
 static void set_offer(KvmGuestMemfdInPlace *s, const KvmGuestMemfdProbe *probe)

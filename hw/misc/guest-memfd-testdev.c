@@ -9,6 +9,7 @@
  */
 
 #include "qemu/osdep.h"
+#include <glib-unix.h>
 #include "hw/isa/isa.h"
 #include "hw/misc/guest-memfd-testdev.h"
 #include "hw/qdev-properties.h"
@@ -37,6 +38,8 @@ struct GuestMemfdTestdev {
     uint64_t data;
     uint64_t dst;
     uint64_t done;
+
+    int pin[2];         /* a pipe that holds the page */
 };
 
 static void testdev_convert(GuestMemfdTestdev *s)
@@ -101,6 +104,51 @@ static int testdev_copy(GuestMemfdTestdev *s)
     return testdev_result(result);
 }
 
+static int testdev_unpin(GuestMemfdTestdev *s)
+{
+    int i;
+
+    for (i = 0; i < ARRAY_SIZE(s->pin); i++) {
+        if (s->pin[i] >= 0) {
+            close(s->pin[i]);
+            s->pin[i] = -1;
+        }
+    }
+    return 0;
+}
+
+/* A pipe keeps a reference to the very page, as a pinned DMA buffer would. */
+static int testdev_pin(GuestMemfdTestdev *s)
+{
+    hwaddr len = sizeof(uint64_t);
+    struct iovec iov;
+    ssize_t done;
+
+    if (s->pin[0] >= 0) {
+        return -EBUSY;
+    }
+    if (address_space_rw(&address_space_memory, s->gpa,
+                         MEMTXATTRS_UNSPECIFIED, &s->data, len, false)) {
+        return -EFAULT;
+    }
+    if (!g_unix_open_pipe(s->pin, FD_CLOEXEC, NULL)) {
+        return -EMFILE;
+    }
+    iov.iov_base = address_space_map(&address_space_memory, s->gpa, &len,
+                                     false, MEMTXATTRS_UNSPECIFIED);
+    iov.iov_len = len;
+    done = iov.iov_base ? vmsplice(s->pin[1], &iov, 1, 0) : -1;
+    if (iov.iov_base) {
+        address_space_unmap(&address_space_memory, iov.iov_base, len, false,
+                            0);
+    }
+    if (done <= 0) {
+        testdev_unpin(s);
+        return -EFAULT;
+    }
+    return 0;
+}
+
 static void testdev_command(GuestMemfdTestdev *s, uint64_t command)
 {
     switch (command) {
@@ -115,6 +163,12 @@ static void testdev_command(GuestMemfdTestdev *s, uint64_t command)
         break;
     case GMTD_CMD_COPY:
         s->status = testdev_copy(s);
+        break;
+    case GMTD_CMD_PIN:
+        s->status = testdev_pin(s);
+        break;
+    case GMTD_CMD_UNPIN:
+        s->status = testdev_unpin(s);
         break;
     default:
         s->status = -EINVAL;
@@ -206,6 +260,19 @@ static void testdev_realize(DeviceState *dev, Error **errp)
                                         s->base, &s->mmio, 1);
 }
 
+static void testdev_init(Object *obj)
+{
+    GuestMemfdTestdev *s = GUEST_MEMFD_TESTDEV(obj);
+
+    s->pin[0] = -1;
+    s->pin[1] = -1;
+}
+
+static void testdev_finalize(Object *obj)
+{
+    testdev_unpin(GUEST_MEMFD_TESTDEV(obj));
+}
+
 static const Property testdev_properties[] = {
     DEFINE_PROP_UINT64("addr", GuestMemfdTestdev, base, GMTD_BASE),
 };
@@ -225,6 +292,8 @@ static const TypeInfo testdev_info = {
     .name = TYPE_GUEST_MEMFD_TESTDEV,
     .parent = TYPE_ISA_DEVICE,
     .instance_size = sizeof(GuestMemfdTestdev),
+    .instance_init = testdev_init,
+    .instance_finalize = testdev_finalize,
     .class_init = testdev_class_init,
 };
 

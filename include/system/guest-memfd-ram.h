@@ -44,6 +44,12 @@ bool guest_memfd_ram_block_may_discard(RAMBlock *rb, uint64_t offset,
  */
 bool guest_memfd_ram_block_clamp(RAMBlock *rb, uint64_t offset, hwaddr *len);
 
+/*
+ * guest_memfd_ram_block_may_hide: can pages become inaccessible?  Then a
+ * pointer to them must not be kept.
+ */
+bool guest_memfd_ram_block_may_hide(RAMBlock *rb);
+
 /* The content policy of one block of guest_memfd memory. */
 void guest_memfd_ram_block_set_policy(RAMBlock *rb,
                                       GuestMemfdContentPolicy policy);
@@ -51,8 +57,8 @@ void guest_memfd_ram_block_set_policy(RAMBlock *rb,
 /*
  * guest_memfd_convert: what a guest asked for, carried out
  *
- * See guest_memfd_engine_convert() and _request().  Returns -EINVAL when this VM has no
- * memory to convert.
+ * See guest_memfd_engine_convert() and guest_memfd_engine_request().
+ * Return -EINVAL when this VM has no memory to convert.
  */
 int guest_memfd_convert(const GuestMemfdRequest *req,
                         GuestMemfdOutcome *outcome);

@@ -170,10 +170,11 @@ struct GuestMemfdProviderClass {
 
     /*
      * @zero: make shared memory read zeros before anybody else sees it.
-     * Called with @block->lock held.  Returns 0 or a negative errno value.
+     * Called with @block->lock held, when nothing else of the request can
+     * fail but its listeners.  It cannot fail.
      */
-    int (*zero)(GuestMemfdProvider *provider, GuestMemfdBlock *block,
-                uint64_t offset, uint64_t size);
+    void (*zero)(GuestMemfdProvider *provider, GuestMemfdBlock *block,
+                 uint64_t offset, uint64_t size);
 
     /* @launched: the guest is about to run; may change the offer.  BQL. */
     void (*launched)(GuestMemfdProvider *provider);
@@ -224,6 +225,7 @@ struct GuestMemfdBlock {
     unsigned long changed_first;
     unsigned long changed_end;
     uint64_t changed_bytes;
+    bool published;                 /* listeners know of what changed */
     GuestMemfdCounters counters;
 
     /* Of the request that holds the lock. */
@@ -290,9 +292,9 @@ GuestMemfdDecision guest_memfd_engine_decide(const GuestMemfdEngine *engine,
 /*
  * guest_memfd_engine_convert: carry out a guest's request
  *
- * All or nothing: on failure the state of every page is as before, and so
- * are its bytes unless it is shared again after a failed conversion whose
- * mode did not promise to keep them.
+ * All or nothing: on failure the state of every page is as before.  So are
+ * its bytes, unless the kernel changed them already as the mode of the
+ * request allows, or a listener refused memory that had been cleared.
  *
  * May be called with or without the BQL.  May drop and take it again.
  *

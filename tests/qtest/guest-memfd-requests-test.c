@@ -47,6 +47,8 @@ static const BadRequest bad_requests[] = {
     { "unknown bit 7", GM_GPA, 4 * GM_PAGE, 1ULL << 7 },
     { "unknown bit 10", GM_GPA, 4 * GM_PAGE, 1ULL << 10 },
     { "unknown bit 63", GM_GPA, 4 * GM_PAGE, 1ULL << 63 },
+    { "unaligned, in a hole", HOLE + 0x800, GM_PAGE },
+    { "unaligned size, in a hole", HOLE, 0x800 },
     { "firmware", FIRMWARE, GM_PAGE },
     { "memory and firmware", GM_GPA, 4 * GiB, 0, true },
 };

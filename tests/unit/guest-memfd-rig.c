@@ -206,7 +206,10 @@ GuestMemfdBlock *rig_block(Rig *rig, const char *name, unsigned long pages)
     attributes->bitmap_size = pages;
     attributes->bitmap = bitmap_new(pages);
     QLIST_INIT(&attributes->rdl_list);
-    guest_memfd_block_set_attributes(block, attributes, true);
+    guest_memfd_block_set_attributes(block, attributes, !rig->all_private);
+    if (rig->all_private) {
+        bitmap_set(block->provider_data, 0, pages);
+    }
 
     g_assert_cmpuint(rig->n_blocks, <, RIG_BLOCKS);
     rig->blocks[rig->n_blocks++] = block;

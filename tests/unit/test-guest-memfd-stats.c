@@ -257,7 +257,7 @@ static void test_time(void)
 
 /* glibc has it, and sanitizers have a malloc of their own. */
 #if defined(CONFIG_MALLOC_TRIM) && !defined(CONFIG_TSAN) && \
-    !defined(CONFIG_ASAN_IFACE_FIBER)
+    !defined(__SANITIZE_ADDRESS__)
 
 /* These hide libc's: every allocation of this process is counted. */
 void *__libc_malloc(size_t size);

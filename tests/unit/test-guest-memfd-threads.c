@@ -4,8 +4,9 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * Three blocks are mapped twice, in opposite orders, so that requests that
- * span blocks would wait for each other if they could.  One block has a
- * listener, which brings the BQL into play.
+ * span blocks would wait for each other if they could.  The last one has a
+ * listener, which brings the BQL into play, and only there: under the BQL
+ * nobody meets anybody.
  */
 
 #include "qemu/osdep.h"
@@ -22,7 +23,7 @@
 #define OWN_PAGES       (ALL_PAGES / VCPUS)
 #define MIRROR          1000        /* the GPA of the second mapping */
 #define RUN_US          600000
-#define DEADLOCK_S      100
+#define DEADLOCK_S      30
 
 typedef struct Vcpu {
     QemuThread thread;
@@ -199,7 +200,7 @@ static Rig *new_rig(const char *provider)
         rig_map(rig, MIRROR + (BLOCKS - 1 - i) * BLOCK_PAGES, block, 0,
                 BLOCK_PAGES);
     }
-    rig_listen(rig, rig->blocks[1], 0, BLOCK_PAGES);
+    rig_listen(rig, rig->blocks[2], 0, BLOCK_PAGES);
     g_string_free(rig->log, true);
     rig->log = NULL;
     rig->threads = true;

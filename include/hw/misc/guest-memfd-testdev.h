@@ -40,11 +40,17 @@
  * COPY: DMA from [GPA, GPA + SIZE) to DST, at most GMTD_COPY_MAX bytes;
  *   -EFAULT at the first page that cannot be accessed, DONE says how far
  *   it got.
+ * PIN: hold a reference to the page at GPA, as a device does that is busy
+ *   with it.  KVM cannot make such a page private (-EAGAIN).  -EBUSY if a
+ *   page is pinned already, -EFAULT for a private page.
+ * UNPIN: let go of it.
  */
 #define GMTD_CMD_CONVERT        1
 #define GMTD_CMD_READ           2
 #define GMTD_CMD_WRITE          3
 #define GMTD_CMD_COPY           4
+#define GMTD_CMD_PIN            5
+#define GMTD_CMD_UNPIN          6
 
 #define GMTD_COPY_MAX           0x200000    /* 2 MiB */
 

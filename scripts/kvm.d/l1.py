@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The machine that has KVM: the reference kernel under TCG, with a shell.
+
+COM1 is its console, on which commands are typed and the inner guest
+speaks; COM2 is the QMP monitor of the inner QEMU.
+"""
+
+import asyncio
+import os
+import shlex
+import shutil
+import tempfile
+
+from qemu.qmp import QMPClient, QMPError
+
+from machine import Failure, parse_line
+
+BOOT_MAX = 120
+SILENCE_MAX = 240       # nested guests are slow, but not that slow
+QMP_MAX = 60
+LINES_SHOWN = 60
+LINE_MAX = 1 << 20
+
+PARAMETERS = {
+    'content-modes': 'kvm.gmem_in_place_conversion=1 '
+                     'kvm.gmem_content_modes=1',
+    'in-place': 'kvm.gmem_in_place_conversion=1',
+    'two-backings': '',
+}
+
+
+def outer_arguments(qemu, kernel, initrd, setting, extra=''):
+    """The outer machine; the caller adds the serial ports."""
+    return [
+        qemu, '-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', '2',
+        '-m', '3G', '-machine', 'q35', '-nodefaults', '-no-user-config',
+        '-display', 'none', '-no-reboot', '-kernel', kernel,
+        '-initrd', initrd, '-append',
+        'console=ttyS0 loglevel=4 panic=-1 numa=fake=2 '
+        f'{PARAMETERS[setting]} {extra}']
+
+
+class L1:
+    """Use it with 'async with': the machine does not outlive the block."""
+
+    def __init__(self, qemu, kernel, initrd, setting):
+        self.directory = tempfile.mkdtemp(prefix='gmem-kvm-')
+        self.socket = os.path.join(self.directory, 'qmp')
+        self.argv = outer_arguments(qemu, kernel, initrd, setting) + [
+            '-chardev', 'stdio,id=com1,signal=off',
+            '-serial', 'chardev:com1',
+            '-chardev', f'socket,id=com2,path={self.socket},server=on,'
+                        'wait=off', '-serial', 'chardev:com2']
+        self.process = None
+        self.lines = []
+
+    async def __aenter__(self):
+        try:
+            self.process = await asyncio.create_subprocess_exec(
+                *self.argv, stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE, limit=LINE_MAX,
+                stderr=asyncio.subprocess.STDOUT, start_new_session=True)
+            await self.until('@@ready', BOOT_MAX)
+            # What comes now is the shell's greeting and the echo of this.
+            await self.type('PS1=; echo @@"go"')
+            await self.until('@@go', BOOT_MAX)
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_):
+        if self.process and self.process.returncode is None:
+            self.process.kill()
+            await self.process.wait()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def failure(self, what):
+        text = '\n'.join([what, *self.lines[-LINES_SHOWN:]])
+        return Failure(text)
+
+    async def type(self, command):
+        self.process.stdin.write(command.encode() + b'\n')
+        await self.process.stdin.drain()
+
+    async def line(self, limit=SILENCE_MAX):
+        """The next line of the console; silence is a hang."""
+        try:
+            raw = await asyncio.wait_for(self.process.stdout.readline(),
+                                         limit)
+        except asyncio.TimeoutError:
+            await self.dump_tasks()
+            raise self.failure('the machine is silent') from None
+        if not raw:
+            raise self.failure('the machine ended')
+        text = raw.decode('ascii', 'replace').strip()
+        self.lines.append(text)
+        return text
+
+    async def dump_tasks(self):
+        """Have the kernel tell what it is up to, for the failure's text."""
+        await self.type('\x03echo l > /proc/sysrq-trigger')
+        try:
+            while True:
+                raw = await asyncio.wait_for(self.process.stdout.readline(),
+                                             10)
+                if not raw:
+                    break
+                self.lines.append(raw.decode('ascii', 'replace').strip())
+        except asyncio.TimeoutError:
+            pass
+
+    async def until(self, word, limit=SILENCE_MAX):
+        while not (await self.line(limit)).endswith(word):
+            pass
+
+
+class Inner:
+    """One run of the inner QEMU with the bare-metal guest."""
+
+    def __init__(self, l1, backends, vcpus, guest, extra=()):
+        self.l1 = l1
+        self.qmp = QMPClient('inner')
+        self.records = []
+        self.trace = []
+        self.status = None
+        self.command = shlex.join(
+            self.arguments(backends, vcpus, guest, extra))
+
+    @staticmethod
+    def arguments(backends, vcpus, guest, extra):
+        size = 512 // backends
+        memory = []
+        for node in range(backends):
+            memory += ['-object', 'memory-backend-memfd-private,'
+                       f'id=ram{node},size={size}M',
+                       '-numa', f'node,nodeid={node},memdev=ram{node}']
+        return [
+            '/bin/qemu', '-accel', 'kvm', '-L', '/firmware', '-m', '512M',
+            '-smp', str(vcpus),
+            '-machine', 'q35,smm=off,confidential-guest-support=cgs0',
+            '-object', 'sw-protected-guest,id=cgs0',
+            '-object', 'guest-memfd-manager,id=gmm0', *memory,
+            '-device', 'guest-memfd-testdev',
+            '-device', 'isa-debug-exit,iobase=0xf4,iosize=4',
+            '-nodefaults', '-display', 'none', '-no-reboot',
+            '-no-shutdown',
+            '-chardev', 'file,id=com1,path=/dev/ttyS0',
+            '-serial', 'chardev:com1',
+            '-chardev', 'serial,id=qmp,path=/dev/ttyS1',
+            '-mon', 'chardev=qmp,mode=control',
+            '-kernel', '/payload.elf',
+            '-append', f'via=hypercall backends={backends} vcpus={vcpus} '
+                       f'{guest}', *extra]
+
+    async def __aenter__(self):
+        connect = asyncio.ensure_future(self.qmp.connect(self.l1.socket))
+        await asyncio.sleep(0.2)
+        await self.l1.type(f'{self.command}; echo "@@exit $?"')
+        try:
+            await asyncio.wait_for(connect, QMP_MAX)
+        except (QMPError, OSError, asyncio.TimeoutError) as error:
+            while 'exit' not in await self.l1.line(QMP_MAX):
+                pass
+            raise self.l1.failure(f'inner QEMU: {error!r}') from error
+        return self
+
+    async def __aexit__(self, *_):
+        try:
+            await asyncio.wait_for(self.qmp.disconnect(), QMP_MAX)
+        except (QMPError, EOFError, OSError, asyncio.TimeoutError):
+            pass
+
+    async def execute(self, command, arguments=None):
+        try:
+            return await asyncio.wait_for(
+                self.qmp.execute(command, arguments), QMP_MAX)
+        except (QMPError, EOFError, OSError, asyncio.TimeoutError) as error:
+            raise self.l1.failure(f'QMP {command}: {error!r}') from error
+
+    async def until(self, *kinds):
+        """Read on until the guest says one of these."""
+        while True:
+            record = parse_line(await self.l1.line())
+            if record['line'].startswith('kvm_guest_memfd_set_attributes'):
+                self.trace.append(record['line'])
+                continue
+            self.records.append(record)
+            if record['kind'] in kinds:
+                return record
+            if record['kind'] in ('trap', 'usage', '@@exit'):
+                raise self.l1.failure('the guest stopped')
+
+    async def finish(self):
+        """Ask what QEMU counted, then end it."""
+        info = await self.execute('query-guest-memfd')
+        await self.execute('quit')
+        while self.status is None:
+            line = await self.l1.line()
+            if '@@exit' in line:
+                self.status = int(line.split()[-1])
+        return info

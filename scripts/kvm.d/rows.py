@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is tried on real KVM, and what must come of it."""
+
+import re
+
+from l1 import Inner
+
+PROVIDERS = {'content-modes': 'kvm-content-modes',
+             'in-place': 'kvm-in-place',
+             'two-backings': 'kvm-two-backings'}
+
+# The flags that each kernel offers; nothing else may be sent.
+OFFERED_FLAGS = {'content-modes': 3, 'in-place': 0, 'two-backings': 0}
+
+TRACE = ('-trace', 'kvm_guest_memfd_set_attributes')
+FLAGS = re.compile(r'flags (0x[0-9a-f]+) ret (-?\d+)')
+
+
+def total(info, *path):
+    """A statistic of the two backends, added up."""
+    result = 0
+    for backend in info['backends']:
+        value = backend['stats']
+        for name in path:
+            value = value[name]
+        result += value
+    return result
+
+
+def adds_up(info):
+    for backend in info['backends']:
+        stats = backend['stats']
+        for name in ('origins', 'directions', 'modes', 'realisations'):
+            if sum(stats[name].values()) != stats['requests']:
+                return False
+        if (backend['private-bytes'] + backend['shared-bytes'] !=
+                backend['size']):
+            return False
+    return True
+
+
+def flags_check(setting, trace):
+    """No flag was sent that the kernel did not offer."""
+    sent, bad = 0, []
+    for line in trace:
+        found = FLAGS.search(line)
+        flags = int(found[1], 0)
+        sent += 1
+        if flags & ~OFFERED_FLAGS[setting]:
+            bad.append(line)
+    want = setting != 'two-backings'
+    return bool(sent) == want and not bad, f'{sent} ioctls, {bad[:3]}'
+
+
+async def matrix_row(l1, tap, setting, vcpus, backends, guest):
+    """The bare-metal guest, all cases, every byte."""
+    name = f'{setting}, {vcpus} vCPU, {backends} backend'
+    extra = TRACE if (vcpus, backends) == (1, 1) else ()
+    inner = Inner(l1, backends, vcpus, f'expect={setting} {guest}', extra)
+    async with inner:
+        done = await inner.until('done')
+        info = await inner.finish()
+    requests = sum(int(r['requests']) for r in inner.records
+                   if r['kind'] == 'stats')
+    tap.say(f'{name}: {done["conversions"]} conversions, '
+            f'{done["bytes"]} bytes checked')
+    bad = [r['line'] for r in inner.records if r['kind'] == 'fail']
+    tap.result(done['mismatches'] == '0' and inner.status == 1,
+               f'{name}: every byte is as promised',
+               '\n'.join(bad[:20] or [str(inner.status)]))
+    tap.result(info.get('provider') == PROVIDERS[setting] and
+               bool(info['provider-reason']),
+               f'{name}: provider {PROVIDERS[setting]}: '
+               f'{info["provider-reason"]}', str(info.get('provider')))
+    tap.result(adds_up(info) and total(info, 'requests') ==
+               total(info, 'origins', 'hypercall') >= requests > 0,
+               f'{name}: statistics add up to what the guest asked for',
+               f'guest {requests}, QEMU {total(info, "requests")}')
+    if extra:
+        good, detail = flags_check(setting, inner.trace)
+        tap.result(good, f'{name}: no flag was sent that KVM does not '
+                   'offer', detail)
+
+
+async def guest_row(l1, tap, setting, name, vcpus, guest, kind=None):
+    """A run whose own verdict counts; returns what it said and QMP's."""
+    inner = Inner(l1, 2, vcpus, f'expect={setting} {guest}')
+    async with inner:
+        done = await inner.until('done')
+        status = await inner.execute('query-status')
+        info = await inner.finish()
+    said = [r for r in inner.records if r['kind'] == (kind or name)]
+    bad = [r['line'] for r in inner.records if r['kind'] == 'fail']
+    tap.say(f'{setting}, {name}: ' +
+            '; '.join(r['line'] for r in said + [done]))
+    tap.result(done['mismatches'] == '0' and inner.status == 1 and
+               bool(said) and status['status'] == 'shutdown',
+               f'{setting}: {name}', '\n'.join(bad[:20]) or str(status))
+    return said, info
+
+
+async def malformed_row(l1, tap, setting, count):
+    said, _ = await guest_row(l1, tap, setting, 'malformed', 1,
+                              f'cases=malformed count={count}')
+    good = bool(said) and int(said[-1]['count']) == count == \
+        int(said[-1]['refused'])
+    tap.result(good, f'{setting}: {count} malformed requests are refused',
+               str(said))
+
+
+async def race_row(l1, tap, setting, seconds):
+    _, info = await guest_row(l1, tap, setting, 'race', 4,
+                              f'cases=race seconds={seconds}')
+    tap.result(adds_up(info), f'{setting}: statistics add up after the race',
+               str(info))
+
+
+async def pin_row(l1, tap, setting):
+    said, info = await guest_row(l1, tap, setting, 'pin', 2, 'cases=pin')
+    last = said[-1] if said else {}
+    limit = info['retry-timeout-ms'] * 1000
+    tap.result(last.get('status') == '-11' and
+               total(info, 'retries') > 0 and
+               int(last.get('us', 0)) < 20 * limit,
+               f'{setting}: a pinned page answers EAGAIN in time, and '
+               'retries are counted',
+               f'{last} retries {total(info, "retries")}')
+
+
+async def memory_row(l1, tap, setting):
+    """What the host spends when the guest has used all of its memory."""
+    inner = Inner(l1, 2, 1, f'expect={setting} cases=cycle hold=8')
+    async with inner:
+        await l1.type('')
+        await inner.until('cycle-done')
+        pages = await inner.execute('query-guest-memfd')
+        ram = sum(b['size'] for b in pages['backends']
+                  if b['name'].startswith('/objects/ram') or
+                  b['name'].startswith('ram'))
+        await inner.until('done')
+        await inner.finish()
+    return ram

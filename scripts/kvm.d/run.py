@@ -1,0 +1,79 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""run.py [SETTING...]: our QEMU on real KVM, which runs under TCG.
+
+Prints TAP.  The kernel, the initramfs and the guest must be built:
+scripts/check-kvm does that.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__))))
+sys.dont_write_bytecode = True
+sys.path[:0] = [os.path.join(ROOT, 'build/src/python'),
+                os.path.join(ROOT, 'scripts/demo.d'),
+                os.path.join(ROOT, 'scripts/kvm.d')]
+
+# pylint: disable=wrong-import-position
+import l1
+import rows
+from machine import Failure
+from tapout import TapOut
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser()
+    parser.add_argument('settings', nargs='*', metavar='SETTING',
+                        help=' or '.join(l1.PARAMETERS))
+    parser.add_argument('--race-seconds', type=int, default=60)
+    parser.add_argument('--malformed', type=int, default=10000)
+    parser.add_argument('--qemu', default=f'{ROOT}/build/qemu/'
+                                          'qemu-system-x86_64')
+    return parser.parse_args()
+
+
+async def run_setting(arguments, tap, setting):
+    machine = l1.L1(arguments.qemu, f'{ROOT}/build/kernel/bzImage',
+                    f'{ROOT}/build/kernel/rig.gz', setting)
+    async with machine:
+        for vcpus, backends in ((1, 1), (1, 2), (4, 1), (4, 2)):
+            await rows.matrix_row(machine, tap, setting, vcpus, backends,
+                                  'cases=quick probe=64')
+        await rows.malformed_row(machine, tap, setting, arguments.malformed)
+        if setting != 'two-backings':
+            await rows.pin_row(machine, tap, setting)
+        if setting == 'content-modes':
+            await rows.race_row(machine, tap, setting,
+                                arguments.race_seconds)
+
+
+async def run(arguments, tap):
+    for setting in arguments.settings or l1.PARAMETERS:
+        try:
+            await run_setting(arguments, tap, setting)
+        except Failure as failure:
+            tap.result(False, f'{setting}: runs to its end', str(failure))
+
+
+def main():
+    arguments = parse_arguments()
+    tap = TapOut()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(run(arguments, tap))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        loop.run_until_complete(task)
+    except asyncio.CancelledError:
+        print('Bail out! interrupted')
+        return 130
+    return tap.end()
+
+
+if __name__ == '__main__':
+    sys.exit(main())
