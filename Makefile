@@ -6,7 +6,7 @@
 MAKEFLAGS += --no-print-directory
 export QEMU_TARBALL CONFIGURE
 
-.PHONY: help demo build check bench check-upstream stock \
+.PHONY: help demo build check check-kvm shell-kvm bench check-upstream stock \
 	export-patches check-patches clean distclean
 
 help: ## print this list
@@ -25,6 +25,14 @@ build: ## build QEMU with guest_memfd conversion: build/qemu/qemu-system-x86_64
 check: ## build, and run this project's tests
 	@scripts/build
 	@scripts/check
+
+check-kvm: ## run QEMU and the guest on a real KVM, which runs under TCG
+	@scripts/build-kvm
+	@scripts/check --parts scripts/kvm.d/parts
+
+shell-kvm: ## a shell on the reference kernel; SETTING=in-place or two-backings
+	@scripts/build-kvm
+	@scripts/shell-kvm $(SETTING)
 
 bench: ## build, and measure conversions (prints JSON)
 	@scripts/build tests/bench/guest-memfd-bench >&2

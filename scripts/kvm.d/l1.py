@@ -114,6 +114,19 @@ class L1:
         while not (await self.line(limit)).endswith(word):
             pass
 
+    async def until_word(self, word, limit=SILENCE_MAX):
+        """The rest of the line that has this word."""
+        while True:
+            before, found, rest = (await self.line(limit)).partition(word)
+            if found:
+                return rest
+
+    async def free_kib(self):
+        """Free memory, while nothing else is said on the console."""
+        await self.type('echo 3 > /proc/sys/vm/drop_caches; '
+                        'grep MemFree /proc/meminfo')
+        return int((await self.until_word('MemFree:')).split()[0])
+
 
 class Inner:
     """One run of the inner QEMU with the bare-metal guest."""
@@ -156,12 +169,11 @@ class Inner:
     async def __aenter__(self):
         connect = asyncio.ensure_future(self.qmp.connect(self.l1.socket))
         await asyncio.sleep(0.2)
-        await self.l1.type(f'{self.command}; echo "@@exit $?"')
+        await self.l1.type(f'({self.command}; echo "@@exit $?") &')
         try:
             await asyncio.wait_for(connect, QMP_MAX)
         except (QMPError, OSError, asyncio.TimeoutError) as error:
-            while 'exit' not in await self.l1.line(QMP_MAX):
-                pass
+            await self.l1.until_word('@@exit')
             raise self.l1.failure(f'inner QEMU: {error!r}') from error
         return self
 
@@ -195,8 +207,5 @@ class Inner:
         """Ask what QEMU counted, then end it."""
         info = await self.execute('query-guest-memfd')
         await self.execute('quit')
-        while self.status is None:
-            line = await self.l1.line()
-            if '@@exit' in line:
-                self.status = int(line.split()[-1])
+        self.status = int(await self.l1.until_word('@@exit'))
         return info

@@ -129,14 +129,22 @@ async def pin_row(l1, tap, setting):
 
 async def memory_row(l1, tap, setting):
     """What the host spends when the guest has used all of its memory."""
-    inner = Inner(l1, 2, 1, f'expect={setting} cases=cycle hold=8')
+    before = await l1.free_kib()
+    inner = Inner(l1, 2, 1, f'expect={setting} cases=cycle hold=5')
     async with inner:
-        await l1.type('')
+        start = await inner.until('hello')
+        unused = await l1.free_kib()
+        cycled = await inner.until('cycle')
         await inner.until('cycle-done')
-        pages = await inner.execute('query-guest-memfd')
-        ram = sum(b['size'] for b in pages['backends']
-                  if b['name'].startswith('/objects/ram') or
-                  b['name'].startswith('ram'))
+        used = await l1.free_kib()
         await inner.until('done')
         await inner.finish()
-    return ram
+    size = int(cycled['bytes'], 0)
+    ratio = (unused - used) * 1024 / size
+    tap.say(f'{setting}: {size >> 20} MiB of guest memory converted both '
+            f'ways and used cost {ratio:.2f} times as much host memory; '
+            f'QEMU itself {(before - unused) >> 10} MiB')
+    limit = 1.05 if setting != 'two-backings' else 2.1
+    tap.result(bool(start) and 0.9 < ratio < limit,
+               f'{setting}: host memory is {ratio:.2f} times guest memory',
+               f'{before} {unused} {used} {size}')

@@ -31,6 +31,7 @@ def parse_arguments():
     parser.add_argument('settings', nargs='*', metavar='SETTING',
                         help=' or '.join(l1.PARAMETERS))
     parser.add_argument('--race-seconds', type=int, default=60)
+    parser.add_argument('--jobs', type=int, default=2)
     parser.add_argument('--malformed', type=int, default=10000)
     parser.add_argument('--qemu', default=f'{ROOT}/build/qemu/'
                                           'qemu-system-x86_64')
@@ -44,6 +45,7 @@ async def run_setting(arguments, tap, setting):
         for vcpus, backends in ((1, 1), (1, 2), (4, 1), (4, 2)):
             await rows.matrix_row(machine, tap, setting, vcpus, backends,
                                   'cases=quick probe=64')
+        await rows.memory_row(machine, tap, setting)
         await rows.malformed_row(machine, tap, setting, arguments.malformed)
         if setting != 'two-backings':
             await rows.pin_row(machine, tap, setting)
@@ -53,11 +55,18 @@ async def run_setting(arguments, tap, setting):
 
 
 async def run(arguments, tap):
-    for setting in arguments.settings or l1.PARAMETERS:
-        try:
-            await run_setting(arguments, tap, setting)
-        except Failure as failure:
-            tap.result(False, f'{setting}: runs to its end', str(failure))
+    """Two machines at a time: most of a run is one busy vCPU."""
+    slots = asyncio.Semaphore(arguments.jobs)
+
+    async def one(setting):
+        async with slots:
+            try:
+                await run_setting(arguments, tap, setting)
+            except Failure as failure:
+                tap.result(False, f'{setting}: runs to its end',
+                           str(failure))
+
+    await asyncio.gather(*map(one, arguments.settings or l1.PARAMETERS))
 
 
 def main():
