@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Edit the series as commits.
+#
+#   series.sh import DIR    unpack the pinned source into DIR, as commit "base", and
+#                           apply the series on top, with neither fuzz nor 3-way
+#   series.sh export DIR    write base..HEAD of DIR back to kernel/patches
+#   series.sh check DIR     checkpatch.pl --strict on base..HEAD of DIR
+set -euo pipefail
+. "$(dirname "$0")/common.sh"
+
+import() {
+    local tree
+
+    [ ! -e "$1" ] || die "$1 exists"
+    "$kernel/scripts/fetch.sh"
+    mkdir -p "$1"
+    tar -C "$1" --strip-components=1 -xf "$out/linux.tar.xz"
+    cd "$1"
+    git init -q
+    git config user.name "qemu-gmem developers"
+    git config user.email qemu-gmem@localhost
+    git add -A -f
+    git commit -q -m "Linux $(lock version)"
+    git tag base
+
+    tree=$(git rev-parse 'HEAD^{tree}')
+    [ "$tree" = "$(lock tar-tree)" ] || [ "$tree" = "$(lock subset-tree)" ] ||
+        die "the tree of the source is $tree"
+    if [ "$tree" = "$(lock subset-tree)" ]; then
+        say "the subset has no Documentation, its patches can't be applied"
+        series | grep -v '^Documentation-' | sed "s|^|$kernel/patches/|" | xargs git am -q
+    else
+        series | sed "s|^|$kernel/patches/|" | xargs git am -q
+    fi
+}
+
+export_patches() {
+    local tmp patch name
+
+    [ "$(git -C "$1" rev-parse 'base^{tree}')" = "$(lock tar-tree)" ] ||
+        die "export needs the full source, a patch would be lost otherwise"
+    tmp=$(mktemp -d)
+    git -C "$1" format-patch -q --zero-commit --no-signature --no-numbered --no-stat \
+        --full-index -N --filename-max-length=90 -o "$tmp" base..HEAD
+
+    rm -f "$kernel"/patches/*.patch
+    for patch in "$tmp"/*.patch; do
+        name=${patch##*/}
+        name=${name#[0-9][0-9][0-9][0-9]-}
+        mv "$patch" "$kernel/patches/$name"
+        echo "$name"
+    done > "$kernel/patches/series"
+    rmdir "$tmp"
+}
+
+# The selftest is covered by a wildcard in MAINTAINERS, which checkpatch doesn't see.
+check() {
+    cd "$1"
+    scripts/checkpatch.pl --strict --ignore FILE_PATH_CHANGES -g base..HEAD
+}
+
+[ $# -eq 2 ] || die "usage: series.sh import|export|check DIR"
+case $1 in
+import) import "$2" ;;
+export) export_patches "$2" ;;
+check) check "$2" ;;
+*) die "unknown command '$1'" ;;
+esac
