@@ -147,11 +147,18 @@ static void broken(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
     qemu_system_vmstop_request(RUN_STATE_INTERNAL_ERROR);
 }
 
-/* A guest starts anew with all memory shared, and no private byte in it. */
+/*
+ * A guest that starts shared starts anew so, and with no private byte in
+ * its memory.  Others cannot be reset, only launched.
+ */
 static void manager_reset(void *opaque)
 {
     GuestMemfdManager *s = opaque;
     GuestMemfdBlock *block;
+
+    if (!current_machine->cgs || !current_machine->cgs->starts_shared) {
+        return;
+    }
 
     QLIST_FOREACH(block, &s->engine.blocks, next) {
         const GuestMemfdRequest req = {

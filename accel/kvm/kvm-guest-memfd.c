@@ -27,6 +27,7 @@
 #include "system/kvm_int.h"
 #include "system/ramblock.h"
 #include "kvm-guest-memfd-probe.h"
+#include "kvm-guest-memfd-sigbus.h"
 #include "trace.h"
 
 #define TYPE_GUEST_MEMFD_PROVIDER_KVM "guest-memfd-provider-kvm"
@@ -134,6 +135,11 @@ static bool in_place_block_alloc(GuestMemfdProvider *provider,
         close(fd);
         return false;
     }
+    if (!kvm_guest_memfd_guard(host, block->size, errp)) {
+        qemu_ram_munmap(fd, host, block->size);
+        close(fd);
+        return false;
+    }
     block->fd = fd;
     block->host = host;
     return true;
@@ -142,6 +148,7 @@ static bool in_place_block_alloc(GuestMemfdProvider *provider,
 static void in_place_block_free(GuestMemfdProvider *provider,
                                 GuestMemfdBlock *block)
 {
+    kvm_guest_memfd_unguard(block->host);
 }
 
 static uint64_t mode_flag(GuestMemfdContentMode mode)
@@ -174,6 +181,9 @@ static int in_place_convert(GuestMemfdProvider *provider,
 
     if (ret == -EAGAIN || ret == -EOPNOTSUPP || ret == -ENOMEM) {
         *error_offset = attributes.error_offset;
+    }
+    if (!ret && direction == GUEST_MEMFD_DIRECTION_TO_SHARED) {
+        kvm_guest_memfd_heal(block->fd, block->host + offset, offset, size);
     }
     return ret;
 }

@@ -40,6 +40,7 @@ struct GuestMemfdTestdev {
     uint64_t done;
 
     int pin[2];         /* a pipe that holds the page */
+    uint64_t *pointer;
 };
 
 static void testdev_convert(GuestMemfdTestdev *s)
@@ -149,6 +150,33 @@ static int testdev_pin(GuestMemfdTestdev *s)
     return 0;
 }
 
+static int testdev_map(GuestMemfdTestdev *s)
+{
+    hwaddr len = sizeof(uint64_t);
+
+    if (address_space_rw(&address_space_memory, s->gpa,
+                         MEMTXATTRS_UNSPECIFIED, &s->data, len, false)) {
+        return -EFAULT;
+    }
+    s->pointer = address_space_map(&address_space_memory, s->gpa, &len, false,
+                                   MEMTXATTRS_UNSPECIFIED);
+    if (!s->pointer) {
+        return -EFAULT;
+    }
+    /* What follows is wrong on purpose: the pointer is kept. */
+    address_space_unmap(&address_space_memory, s->pointer, len, false, 0);
+    return 0;
+}
+
+static int testdev_touch(GuestMemfdTestdev *s)
+{
+    if (!s->pointer) {
+        return -EINVAL;
+    }
+    s->data = ldq_le_p(s->pointer);
+    return 0;
+}
+
 static void testdev_command(GuestMemfdTestdev *s, uint64_t command)
 {
     switch (command) {
@@ -169,6 +197,12 @@ static void testdev_command(GuestMemfdTestdev *s, uint64_t command)
         break;
     case GMTD_CMD_UNPIN:
         s->status = testdev_unpin(s);
+        break;
+    case GMTD_CMD_MAP:
+        s->status = testdev_map(s);
+        break;
+    case GMTD_CMD_TOUCH:
+        s->status = testdev_touch(s);
         break;
     default:
         s->status = -EINVAL;

@@ -121,39 +121,39 @@ class L1:
             if found:
                 return rest
 
-    async def free_kib(self):
+    async def free_kib(self, where='/proc'):
         """Free memory, while nothing else is said on the console."""
         await self.type('echo 3 > /proc/sys/vm/drop_caches; '
-                        'grep MemFree /proc/meminfo')
+                        f'grep MemFree {where}/meminfo')
         return int((await self.until_word('MemFree:')).split()[0])
 
 
 class Inner:
     """One run of the inner QEMU with the bare-metal guest."""
 
-    def __init__(self, l1, backends, vcpus, guest, extra=()):
+    def __init__(self, l1, backends, vcpus, guest, extra=(), memory=''):
         self.l1 = l1
         self.qmp = QMPClient('inner')
         self.records = []
         self.trace = []
         self.status = None
         self.command = shlex.join(
-            self.arguments(backends, vcpus, guest, extra))
+            self.arguments(backends, vcpus, guest, extra, memory))
 
     @staticmethod
-    def arguments(backends, vcpus, guest, extra):
+    def arguments(backends, vcpus, guest, extra, memory):
         size = 512 // backends
-        memory = []
+        nodes = []
         for node in range(backends):
-            memory += ['-object', 'memory-backend-memfd-private,'
-                       f'id=ram{node},size={size}M',
-                       '-numa', f'node,nodeid={node},memdev=ram{node}']
+            nodes += ['-object', 'memory-backend-memfd-private,'
+                      f'id=ram{node},size={size}M{memory}',
+                      '-numa', f'node,nodeid={node},memdev=ram{node}']
         return [
             '/bin/qemu', '-accel', 'kvm', '-L', '/firmware', '-m', '512M',
             '-smp', str(vcpus),
             '-machine', 'q35,smm=off,confidential-guest-support=cgs0',
             '-object', 'sw-protected-guest,id=cgs0',
-            '-object', 'guest-memfd-manager,id=gmm0', *memory,
+            '-object', 'guest-memfd-manager,id=gmm0', *nodes,
             '-device', 'guest-memfd-testdev',
             '-device', 'isa-debug-exit,iobase=0xf4,iosize=4',
             '-nodefaults', '-display', 'none', '-no-reboot',

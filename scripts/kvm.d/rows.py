@@ -127,24 +127,38 @@ async def pin_row(l1, tap, setting):
                f'{last} retries {total(info, "retries")}')
 
 
-async def memory_row(l1, tap, setting):
-    """What the host spends when the guest has used all of its memory."""
-    before = await l1.free_kib()
-    inner = Inner(l1, 2, 1, f'expect={setting} cases=cycle hold=5')
+async def cycle(l1, setting, where='/proc', memory=''):
+    """
+    Have the guest convert and use all of its memory; returns its size and
+    what that cost, in bytes, where the memory is free.
+    """
+    inner = Inner(l1, 2, 1, f'expect={setting} cases=cycle hold=5',
+                  memory=memory)
     async with inner:
-        start = await inner.until('hello')
-        unused = await l1.free_kib()
-        cycled = await inner.until('cycle')
+        await inner.until('hello')
+        unused = await l1.free_kib(where)
+        said = await inner.until('cycle')
         await inner.until('cycle-done')
-        used = await l1.free_kib()
+        used = await l1.free_kib(where)
         await inner.until('done')
         await inner.finish()
-    size = int(cycled['bytes'], 0)
-    ratio = (unused - used) * 1024 / size
-    tap.say(f'{setting}: {size >> 20} MiB of guest memory converted both '
-            f'ways and used cost {ratio:.2f} times as much host memory; '
-            f'QEMU itself {(before - unused) >> 10} MiB')
+    return int(said['bytes'], 0), (unused - used) * 1024
+
+
+async def memory_row(l1, tap, setting):
+    """What the host spends when the guest has used all of its memory."""
+    size, cost = await cycle(l1, setting)
     limit = 1.05 if setting != 'two-backings' else 2.1
-    tap.result(bool(start) and 0.9 < ratio < limit,
-               f'{setting}: host memory is {ratio:.2f} times guest memory',
-               f'{before} {unused} {used} {size}')
+    tap.result(0.9 < cost / size < limit,
+               f'{setting}: {size >> 20} MiB of guest memory, converted both '
+               f'ways and used, cost {cost / size:.2f} times as much of the '
+               "host's", f'{cost} of {size}')
+
+
+async def numa_row(l1, tap, setting):
+    """The NUMA policy of the backend is that of private memory, too."""
+    size, cost = await cycle(l1, setting, '/sys/devices/system/node/node1',
+                             ',host-nodes=1,policy=bind')
+    tap.result(0.9 < cost / size < 1.05,
+               f'{setting}: memory bound to host node 1 is there: '
+               f'{cost / size:.2f} of it', f'{cost} of {size}')

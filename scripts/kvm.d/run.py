@@ -46,6 +46,8 @@ async def run_setting(arguments, tap, setting):
             await rows.matrix_row(machine, tap, setting, vcpus, backends,
                                   'cases=quick probe=64')
         await rows.memory_row(machine, tap, setting)
+        if setting != 'two-backings':
+            await rows.numa_row(machine, tap, setting)
         await rows.malformed_row(machine, tap, setting, arguments.malformed)
         if setting != 'two-backings':
             await rows.pin_row(machine, tap, setting)
