@@ -7,7 +7,6 @@
 
 #include "guest.h"
 
-#define KVM_HC_MAP_GPA_RANGE    12
 #define KVM_SIGNATURE_LEAF      0x40000000
 
 #define BACKENDS_MAX            2
@@ -33,24 +32,31 @@ bool page_private(uint64_t gpa)
     return gpa < RAM_END && private_pages[gpa / PAGE];
 }
 
+/* Where the memory in the range ends, be its size nonsense or not. */
+static uint64_t memory_end(struct range range)
+{
+    uint64_t end = range.gpa + range.size;
+
+    return end < range.gpa || end > RAM_END ? RAM_END : end;
+}
+
 uint64_t pages_in_state(struct range range, bool private)
 {
-    uint64_t gpa, n = 0;
+    uint64_t end = memory_end(range), gpa, n = 0;
 
-    for (gpa = range.gpa; gpa < range.gpa + range.size; gpa += PAGE) {
-        n += gpa < RAM_END && page_private(gpa) == private;
+    for (gpa = range.gpa; gpa < end; gpa += PAGE) {
+        n += page_private(gpa) == private;
     }
     return n;
 }
 
-static void set_state(struct range range, bool private)
+/* Whatever the pages were, they are in this state now. */
+void convert_settle(struct range range, bool private)
 {
-    uint64_t gpa;
+    uint64_t end = memory_end(range), gpa;
 
-    for (gpa = range.gpa; gpa < range.gpa + range.size; gpa += PAGE) {
-        if (gpa < RAM_END) {
-            private_pages[gpa / PAGE] = private;
-        }
+    for (gpa = range.gpa; gpa < end; gpa += PAGE) {
+        private_pages[gpa / PAGE] = private;
     }
 }
 
@@ -73,26 +79,26 @@ static bool cpu_is_amd(void)
            (regs[1] == 0x6f677948 && regs[2] == 0x656e6975);
 }
 
-static int64_t hypercall(struct range range, uint64_t attributes)
+int64_t hypercall(uint64_t number, uint64_t a0, uint64_t a1, uint64_t a2)
 {
+    /* The fourth argument is for numbers that are none of ours. */
+    const uint64_t a3 = ~0ULL;
     int64_t result;
 
     if (cpu_is_amd()) {
         asm volatile("vmmcall" : "=a" (result)
-                     : "a" (KVM_HC_MAP_GPA_RANGE), "b" (range.gpa),
-                       "c" (range.size / PAGE), "d" (attributes)
+                     : "a" (number), "b" (a0), "c" (a1), "d" (a2), "S" (a3)
                      : "memory");
     } else {
         asm volatile("vmcall" : "=a" (result)
-                     : "a" (KVM_HC_MAP_GPA_RANGE), "b" (range.gpa),
-                       "c" (range.size / PAGE), "d" (attributes)
+                     : "a" (number), "b" (a0), "c" (a1), "d" (a2), "S" (a3)
                      : "memory");
     }
     /* KVM answers with negative values, the VMM behind it with positive. */
     return result > 0 ? -result : result;
 }
 
-static struct range part_in_backend(struct range range, unsigned backend)
+struct range part_in_backend(struct range range, unsigned backend)
 {
     uint64_t border = options.backends == 1 ? RAM_END : BORDER;
     uint64_t start = backend ? border : 0;
@@ -161,18 +167,25 @@ static void count(struct range range, bool to_private,
     }
 }
 
-void convert(struct check *check, struct range range, uint64_t attributes,
-             struct answer *answer)
+static void ask(enum via via, struct range range, uint64_t attributes,
+                struct answer *answer)
+{
+    *answer = (struct answer) { 0 };
+    if (via == VIA_TESTDEV) {
+        device_convert(range, attributes, answer);
+    } else if (via == VIA_HYPERCALL) {
+        answer->status = hypercall(KVM_HC_MAP_GPA_RANGE, range.gpa,
+                                   range.size / PAGE, attributes);
+    }
+}
+
+static void convert_via(enum via via, struct check *check,
+                        struct range range, uint64_t attributes,
+                        struct answer *answer)
 {
     bool to_private = attributes & GMTD_ATTR_PRIVATE;
 
-    *answer = (struct answer) { 0 };
-    if (options.via == VIA_TESTDEV) {
-        device_convert(range, attributes, answer);
-    } else if (options.via == VIA_HYPERCALL) {
-        answer->status = hypercall(range, attributes);
-    }
-
+    ask(via, range, attributes, answer);
     count(range, to_private, answer);
     if (!answer->status) {
         answer->changed = answer->detailed ? answer->changed :
@@ -181,11 +194,33 @@ void convert(struct check *check, struct range range, uint64_t attributes,
             fail(check, "changed-bytes", range.gpa, answer->changed,
                  pages_in_state(range, !to_private) * PAGE);
         }
-        set_state(range, to_private);
+        convert_settle(range, to_private);
     } else if (answer->detailed && answer->changed) {
         fail(check, "changed-bytes-of-failure", range.gpa, answer->changed,
              0);
     }
+}
+
+void convert(struct check *check, struct range range, uint64_t attributes,
+             struct answer *answer)
+{
+    convert_via(options.via, check, range, attributes, answer);
+}
+
+/* The device says what changed, however other requests are made. */
+void convert_device(struct check *check, struct range range,
+                    uint64_t attributes, struct answer *answer)
+{
+    convert_via(VIA_TESTDEV, check, range, attributes, answer);
+}
+
+/* Not counted, and no word about the state: others convert it, too. */
+int64_t convert_unseen(struct range range, uint64_t attributes)
+{
+    struct answer answer;
+
+    ask(options.via, range, attributes, &answer);
+    return answer.status;
 }
 
 /* What query-guest-memfd should say at the end. */

@@ -39,13 +39,19 @@
 #define RAM_END         (512 * MiB)
 #define RAM_PAGES       (RAM_END / PAGE)
 
+/* Below: the program and the bounce buffers, which stay shared. */
+#define FREE_START      (24 * MiB)
+
 #define ARRAY_SIZE(a)   (sizeof(a) / sizeof((a)[0]))
 
 /* Linux errno values that the device and the hypercall answer with. */
 #define GUEST_EAGAIN        11
 #define GUEST_EFAULT        14
+#define GUEST_EBUSY         16
 #define GUEST_EINVAL        22
 #define GUEST_EOPNOTSUPP    95
+
+#define KVM_HC_MAP_GPA_RANGE    12
 
 /* How to ask for a conversion. */
 enum via { VIA_AUTO, VIA_NONE, VIA_TESTDEV, VIA_HYPERCALL };
@@ -61,14 +67,29 @@ enum expect {
 enum mode { MODE_DEFAULT, MODE_ZERO, MODE_PRESERVE };
 enum how { HOW_KERNEL, HOW_EMULATED, HOW_REFUSED };
 
+enum cases {
+    CASES_QUICK,
+    CASES_FULL,
+    CASES_MALFORMED,
+    CASES_RACE,
+    CASES_CYCLE,
+    CASES_PIN,
+};
+
 struct options {
     enum via via;
     enum expect expect;
+    enum cases cases;
     bool full;              /* cases=full */
     bool poison;            /* poison=on: DEFAULT must not keep bytes */
     unsigned vcpus;
     unsigned backends;      /* 1: no border */
     unsigned probe;         /* device probes every probe-th private page */
+    unsigned count;         /* cases=malformed: requests */
+    unsigned seed;          /* cases=malformed and race */
+    unsigned seconds;       /* cases=race */
+    unsigned rounds;        /* cases=cycle */
+    unsigned hold;          /* cases=cycle: seconds to stay at the end */
 };
 
 extern struct options options;
@@ -98,6 +119,7 @@ void options_parse(uint64_t start_info);
 bool string_equal(const char *a, const char *b);
 const char *via_name(enum via via);
 const char *expect_name(enum expect expect);
+const char *cases_name(enum cases cases);
 
 /* console.c */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -131,8 +153,14 @@ int64_t device_command(uint64_t command, uint64_t gpa, uint64_t size);
 bool hypercall_present(void);
 bool page_private(uint64_t gpa);
 uint64_t pages_in_state(struct range range, bool private);
+struct range part_in_backend(struct range range, unsigned backend);
+int64_t hypercall(uint64_t number, uint64_t a0, uint64_t a1, uint64_t a2);
 void convert(struct check *check, struct range range, uint64_t attributes,
              struct answer *answer);
+void convert_device(struct check *check, struct range range,
+                    uint64_t attributes, struct answer *answer);
+int64_t convert_unseen(struct range range, uint64_t attributes);
+void convert_settle(struct range range, bool private);
 void convert_report(void);
 
 /* patterns.c */
@@ -161,14 +189,25 @@ void cases_run_slice(unsigned slice);
 /* refusals.c */
 void refusals_run(void);
 
+/* malformed.c, race.c, cycle.c, pin.c: return the number of vCPUs */
+unsigned malformed_run(void);
+unsigned race_run(void);
+unsigned cycle_run(void);
+unsigned pin_run(void);
+
+/* clock.c */
+void clock_init(void);
+uint64_t clock_us(void);
+
 /* smp.c */
-unsigned smp_run(unsigned vcpus);
+unsigned smp_run(unsigned vcpus, void (*run)(unsigned slice));
 uint64_t bounce_buffer(void);
 void ap_main(void);
 
 /* main.c */
 void guest_main(uint64_t start_info);
 void tally_add(const struct check *check, bool conversion);
+uint64_t tally_bad(void);
 uint64_t next_generation(void);
 
 /* boot.S */
@@ -210,12 +249,35 @@ static inline uint8_t inb(uint16_t port)
     return value;
 }
 
+static inline uint32_t inl(uint16_t port)
+{
+    uint32_t value;
+
+    asm volatile("inl %1, %0" : "=a" (value) : "Nd" (port));
+    return value;
+}
+
 static inline void cpuid(uint32_t leaf, uint32_t regs[4])
 {
     asm volatile("cpuid"
                  : "=a" (regs[0]), "=b" (regs[1]), "=c" (regs[2]),
                    "=d" (regs[3])
                  : "a" (leaf), "c" (0));
+}
+
+/* splitmix64: every seed is a good one. */
+static inline uint64_t random_next(uint64_t *state)
+{
+    uint64_t x = *state += 0x9e3779b97f4a7c15ULL;
+
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ULL;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebULL;
+    return x ^ x >> 31;
+}
+
+static inline uint64_t random_below(uint64_t *state, uint64_t n)
+{
+    return random_next(state) % n;
 }
 
 #endif /* TESTS_GUEST_GUEST_H */

@@ -5,6 +5,11 @@
  *
  *   via=testdev|hypercall|none   default: what is there, in this order
  *   cases=full|quick             default: full
+ *   cases=malformed              count=N seed=N: nonsense, all refused
+ *   cases=race                   seconds=N seed=N: all vCPUs at once
+ *   cases=cycle                  rounds=N hold=N: all free memory, and
+ *                                hold seconds before the end
+ *   cases=pin                    a page that a device holds on to
  *   expect=emulated|content-modes|in-place|two-backings
  *   poison=on|off                on: DEFAULT must not keep the bytes
  *   vcpus=N                      1 to 8
@@ -31,6 +36,7 @@ struct option {
 struct options options;
 
 static unsigned via, expect, cases, poison, vcpus, backends, probe;
+static unsigned count, seed, seconds, rounds, hold;
 
 static const struct word via_words[] = {
     { "auto", VIA_AUTO },
@@ -49,7 +55,13 @@ static const struct word expect_words[] = {
 };
 
 static const struct word cases_words[] = {
-    { "quick", false }, { "full", true }, { NULL, 0 },
+    { "quick", CASES_QUICK },
+    { "full", CASES_FULL },
+    { "malformed", CASES_MALFORMED },
+    { "race", CASES_RACE },
+    { "cycle", CASES_CYCLE },
+    { "pin", CASES_PIN },
+    { NULL, 0 },
 };
 
 static const struct word switch_words[] = {
@@ -64,6 +76,11 @@ static const struct option option_table[] = {
     { "vcpus", NULL, &vcpus },
     { "backends", NULL, &backends },
     { "probe", NULL, &probe },
+    { "count", NULL, &count },
+    { "seed", NULL, &seed },
+    { "seconds", NULL, &seconds },
+    { "rounds", NULL, &rounds },
+    { "hold", NULL, &hold },
 };
 
 bool string_equal(const char *a, const char *b)
@@ -91,6 +108,11 @@ const char *via_name(enum via value)
 const char *expect_name(enum expect value)
 {
     return word_name(expect_words, value);
+}
+
+const char *cases_name(enum cases value)
+{
+    return word_name(cases_words, value);
 }
 
 /* True when text starts with word, and a space or the end follows. */
@@ -160,15 +182,24 @@ static void parse_line(const char *text)
     }
 }
 
+static void set_defaults(void)
+{
+    cases = CASES_FULL;
+    vcpus = 1;
+    backends = 2;
+    probe = 1;
+    count = 10000;
+    seed = 1;
+    seconds = 10;
+    rounds = 1;
+}
+
 void options_parse(uint64_t start_info)
 {
     const uint32_t *magic = (const uint32_t *)start_info;
     const uint64_t *cmdline;
 
-    cases = true;
-    vcpus = 1;
-    backends = 2;
-    probe = 1;
+    set_defaults();
     cmdline = (const uint64_t *)(start_info + START_INFO_CMDLINE);
     if (*magic == START_INFO_MAGIC && *cmdline) {
         parse_line((const char *)*cmdline);
@@ -176,9 +207,15 @@ void options_parse(uint64_t start_info)
 
     options.via = via;
     options.expect = expect;
-    options.full = cases;
+    options.cases = cases;
+    options.full = cases == CASES_FULL;
     options.poison = poison;
     options.vcpus = vcpus;
     options.backends = backends;
     options.probe = probe;
+    options.count = count;
+    options.seed = seed;
+    options.seconds = seconds;
+    options.rounds = rounds;
+    options.hold = hold;
 }

@@ -15,12 +15,13 @@
 
 #define AP_BASE         0x8000
 #define STACK_SIZE      0x4000
-#define DELAY           20000       /* port reads, about a microsecond */
-#define PORT_DELAY      0x80
+#define INIT_US         10000
+#define STARTUP_US      1000000
 
 static char stacks[VCPUS_MAX][STACK_SIZE] __attribute__((aligned(16)));
 static unsigned arrived;
 static unsigned finished;
+static void (*slice_run)(unsigned slice);
 static int go;
 
 /* This vCPU's own, by its APIC ID. */
@@ -40,10 +41,13 @@ static void lapic_write(uint64_t reg, uint32_t value)
     *(volatile uint32_t *)reg = value; /* a register */
 }
 
-static void wait_for(unsigned *counter, unsigned value, unsigned tries)
+static void wait_for(unsigned *counter, unsigned value, unsigned us)
 {
-    while (__atomic_load_n(counter, __ATOMIC_ACQUIRE) < value && tries--) {
-        inb(PORT_DELAY);
+    uint64_t end = clock_us() + us;
+
+    while (__atomic_load_n(counter, __ATOMIC_ACQUIRE) < value &&
+           clock_us() < end) {
+        asm volatile("pause");
     }
 }
 
@@ -55,7 +59,7 @@ void ap_main(void)
     while (!__atomic_load_n(&go, __ATOMIC_ACQUIRE)) {
         asm volatile("pause");
     }
-    cases_run_slice(slice);
+    slice_run(slice);
     __atomic_add_fetch(&finished, 1, __ATOMIC_ACQ_REL);
     for (;;) {
         asm volatile("cli; hlt");
@@ -71,11 +75,11 @@ static bool start_one(unsigned apic_id)
     ap_stack_top = (uint32_t)(uint64_t)(stacks[apic_id] + STACK_SIZE);
     lapic_write(LAPIC_ICR_HIGH, apic_id << 24);
     lapic_write(LAPIC_ICR_LOW, ICR_INIT);
-    wait_for(&arrived, before + 1, DELAY / 2);
+    wait_for(&arrived, before + 1, INIT_US);
     for (tries = 0; tries < 2; tries++) {
         lapic_write(LAPIC_ICR_HIGH, apic_id << 24);
         lapic_write(LAPIC_ICR_LOW, ICR_STARTUP | AP_BASE / PAGE);
-        wait_for(&arrived, before + 1, 50 * DELAY);
+        wait_for(&arrived, before + 1, STARTUP_US);
         if (__atomic_load_n(&arrived, __ATOMIC_ACQUIRE) > before) {
             return true;
         }
@@ -83,28 +87,35 @@ static bool start_one(unsigned apic_id)
     return false;
 }
 
-/* Returns the number of vCPUs that took part. */
-unsigned smp_run(unsigned vcpus)
+static void start_all(struct check *check, unsigned vcpus)
 {
-    struct check check = { 0 };
     const char *from;
     char *to = (char *)AP_BASE;
     unsigned i;
 
-    if (vcpus < 2) {
-        return 1;
-    }
+    clock_init();
     for (from = ap_start; from < ap_end; from++) {
         *to++ = *from;
     }
     lapic_write(LAPIC_SVR, SVR_ENABLE);
     for (i = 1; i < vcpus && i < VCPUS_MAX; i++) {
         if (!start_one(i)) {
-            fail(&check, "vcpu-did-not-start", i, arrived, i);
+            fail(check, "vcpu-did-not-start", i, arrived, i);
         }
     }
+}
+
+/* slice_run(0..) on each; returns the number of vCPUs that took part. */
+unsigned smp_run(unsigned vcpus, void (*run)(unsigned slice))
+{
+    struct check check = { 0 };
+
+    slice_run = run;
+    if (vcpus > 1) {
+        start_all(&check, vcpus);
+    }
     __atomic_store_n(&go, 1, __ATOMIC_RELEASE);
-    cases_run_slice(0);
+    slice_run(0);
     while (__atomic_load_n(&finished, __ATOMIC_ACQUIRE) < arrived) {
         asm volatile("pause");
     }
