@@ -212,6 +212,28 @@ static int find_or_hold(Conversion *c, const GuestMemfdSection *s)
     return 0;
 }
 
+/*
+ * A request of several runs can fail after the first was converted.  What
+ * the kernel did to its bytes by then could not be undone, so it is asked
+ * to preserve them, where it can: that keeps any promise but zero, and
+ * zeroing is left to when nothing can fail any more.
+ */
+static GuestMemfdContentMode run_mode(const Conversion *c,
+                                      GuestMemfdBlock *block, uint64_t size)
+{
+    const GuestMemfdContentMode preserve = GUEST_MEMFD_CONTENT_MODE_PRESERVE;
+    const GuestMemfdOffer *offer = &c->engine->provider->offer;
+
+    if (size == c->req->size || offer->how[c->req->direction][preserve] !=
+        GUEST_MEMFD_REALISATION_KERNEL) {
+        return block->decision.mode;
+    }
+    if (block->decision.mode == GUEST_MEMFD_CONTENT_MODE_ZERO) {
+        block->decision.realisation = GUEST_MEMFD_REALISATION_EMULATED;
+    }
+    return preserve;
+}
+
 static int convert_section(Conversion *c, const GuestMemfdSection *s,
                            unsigned *blocks)
 {
@@ -231,7 +253,7 @@ static int convert_section(Conversion *c, const GuestMemfdSection *s,
     block->asked_bytes += s->size;
     while (guest_memfd_block_next_run(block, !shared, &offset, end, &size)) {
         ret = guest_memfd_run_convert(block, offset, size, c->req->direction,
-                                      block->decision.mode);
+                                      run_mode(c, block, size));
         if (ret) {
             return ret;
         }

@@ -146,6 +146,26 @@ static bool take_fault(GuestMemfdEmulated *s)
            take_one(&s->fault_count);
 }
 
+/* Contents are touched only where the state changes, as a kernel does. */
+static void poison(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
+                   GuestMemfdDirection direction)
+{
+    const unsigned long *private = block->provider_data;
+    const bool to_private = direction == GUEST_MEMFD_DIRECTION_TO_PRIVATE;
+    const size_t page = guest_memfd_page_size();
+    unsigned long from = offset / page, end = from + size / page, to;
+
+    for (; from < end; from = to) {
+        from = to_private ? find_next_zero_bit(private, end, from) :
+                            find_next_bit(private, end, from);
+        to = to_private ? find_next_bit(private, end, from) :
+                          find_next_zero_bit(private, end, from);
+        if (from < to) {
+            fill_data(block, from * page, (to - from) * page, POISON_BYTE);
+        }
+    }
+}
+
 static void set_state(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
                       GuestMemfdDirection direction)
 {
@@ -175,11 +195,10 @@ static int emulated_convert(GuestMemfdProvider *provider,
         *error_offset = offset + size;
         ret = -qatomic_read(&s->fault_errno);
     }
-    set_state(block, offset, size, direction);
-    if (size && mode == GUEST_MEMFD_CONTENT_MODE_DEFAULT &&
-        qatomic_read(&s->poison)) {
-        fill_data(block, offset, size, POISON_BYTE);
+    if (mode == GUEST_MEMFD_CONTENT_MODE_DEFAULT && qatomic_read(&s->poison)) {
+        poison(block, offset, size, direction);
     }
+    set_state(block, offset, size, direction);
     trace_guest_memfd_emulated_convert(block->name, offset, size,
         GuestMemfdDirection_str(direction),
         GuestMemfdContentMode_str(mode), ret);

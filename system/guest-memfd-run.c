@@ -146,17 +146,23 @@ int guest_memfd_run_convert(GuestMemfdBlock *block, uint64_t offset,
     return ret;
 }
 
-/* Not a page may be seen before all of them are clear. */
-static void clear_and_record(GuestMemfdBlock *block, bool clear)
+static void clear_changed(GuestMemfdBlock *block)
 {
     GuestMemfdProvider *provider = block->engine->provider;
     uint64_t offset = 0, size = 0;
 
     while (guest_memfd_block_next_changed(block, &offset, &size)) {
-        if (clear) {
-            GUEST_MEMFD_PROVIDER_GET_CLASS(provider)->zero(provider, block,
-                                                           offset, size);
-        }
+        GUEST_MEMFD_PROVIDER_GET_CLASS(provider)->zero(provider, block,
+                                                       offset, size);
+        offset += size;
+    }
+}
+
+static void record_changed(GuestMemfdBlock *block)
+{
+    uint64_t offset = 0, size = 0;
+
+    while (guest_memfd_block_next_changed(block, &offset, &size)) {
         guest_memfd_block_record(block, offset, size, true);
         offset += size;
     }
@@ -182,10 +188,12 @@ int guest_memfd_run_publish(GuestMemfdBlock *block,
     uint64_t offset = 0, size = 0;
     int ret;
 
-    clear_and_record(block,
-                     decision->mode == GUEST_MEMFD_CONTENT_MODE_ZERO &&
-                     decision->realisation ==
-                     GUEST_MEMFD_REALISATION_EMULATED);
+    /* Recorded as shared, a page can be seen: not before all are clear. */
+    if (decision->mode == GUEST_MEMFD_CONTENT_MODE_ZERO &&
+        decision->realisation == GUEST_MEMFD_REALISATION_EMULATED) {
+        clear_changed(block);
+    }
+    record_changed(block);
     while (guest_memfd_block_next_changed(block, &offset, &size)) {
         ret = guest_memfd_notify_populate(block, offset, size);
         if (ret) {

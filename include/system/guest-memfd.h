@@ -160,8 +160,10 @@ struct GuestMemfdProviderClass {
      *
      * Returns 0 or a negative errno value.  -EAGAIN and -EINTR are worth
      * another try.  On failure pages may have changed state; the engine
-     * then asks for the range to go back.  @error_offset is the offset of
-     * the page that failed, where known.
+     * then asks for the range to go back.  A provider that cannot preserve
+     * bytes on the way back must not say -EAGAIN or -EINTR after it changed
+     * a page (KVM does not).  @error_offset is the offset of the page that
+     * failed, where known.
      */
     int (*convert)(GuestMemfdProvider *provider, GuestMemfdBlock *block,
                    uint64_t offset, uint64_t size,

@@ -61,9 +61,6 @@ class L1:
                 stdout=asyncio.subprocess.PIPE, limit=LINE_MAX,
                 stderr=asyncio.subprocess.STDOUT, start_new_session=True)
             await self.until('@@ready', BOOT_MAX)
-            # What comes now is the shell's greeting and the echo of this.
-            await self.type('PS1=; echo @@"go"')
-            await self.until('@@go', BOOT_MAX)
         except BaseException:
             await self.__aexit__()
             raise
@@ -121,22 +118,18 @@ class L1:
             if found:
                 return rest
 
-    async def free_kib(self, where='/proc'):
-        """Free memory, while nothing else is said on the console."""
-        await self.type('echo 3 > /proc/sys/vm/drop_caches; '
-                        f'grep MemFree {where}/meminfo')
-        return int((await self.until_word('MemFree:')).split()[0])
-
 
 class Inner:
     """One run of the inner QEMU with the bare-metal guest."""
 
-    def __init__(self, l1, backends, vcpus, guest, extra=(), memory=''):
+    def __init__(self, l1, backends, vcpus, guest, extra=(), memory='',
+                 sample=None):
         self.l1 = l1
         self.qmp = QMPClient('inner')
         self.records = []
         self.trace = []
         self.status = None
+        self.sample = sample
         self.command = shlex.join(
             self.arguments(backends, vcpus, guest, extra, memory))
 
@@ -166,10 +159,24 @@ class Inner:
             '-append', f'via=hypercall backends={backends} vcpus={vcpus} '
                        f'{guest}', *extra]
 
+    def with_sampler(self, command):
+        """Tell now and then how much memory is free."""
+        if not self.sample:
+            return f'{command}; echo "@@exit $?"'
+        return (f'(while sleep 1; do grep MemFree {self.sample}/meminfo; '
+                f'done) & s=$!; {command}; r=$?; kill $s; wait $s; '
+                'echo "@@exit $r"')
+
+    async def free_kib(self, samples=2):
+        """Free memory, as it is some seconds from now."""
+        for _ in range(samples):
+            rest = await self.l1.until_word('MemFree:')
+        return int(rest.split()[0])
+
     async def __aenter__(self):
         connect = asyncio.ensure_future(self.qmp.connect(self.l1.socket))
         await asyncio.sleep(0.2)
-        await self.l1.type(f'({self.command}; echo "@@exit $?") &')
+        await self.l1.type(self.with_sampler(self.command))
         try:
             await asyncio.wait_for(connect, QMP_MAX)
         except (QMPError, OSError, asyncio.TimeoutError) as error:

@@ -132,14 +132,15 @@ async def cycle(l1, setting, where='/proc', memory=''):
     Have the guest convert and use all of its memory; returns its size and
     what that cost, in bytes, where the memory is free.
     """
-    inner = Inner(l1, 2, 1, f'expect={setting} cases=cycle hold=5',
-                  memory=memory)
+    inner = Inner(l1, 2, 1, f'expect={setting} cases=cycle hold=8',
+                  memory=memory, sample=where)
     async with inner:
-        await inner.until('hello')
-        unused = await l1.free_kib(where)
+        await inner.execute('stop')
+        unused = await inner.free_kib()
+        await inner.execute('cont')
         said = await inner.until('cycle')
         await inner.until('cycle-done')
-        used = await l1.free_kib(where)
+        used = await inner.free_kib()
         await inner.until('done')
         await inner.finish()
     return int(said['bytes'], 0), (unused - used) * 1024

@@ -137,6 +137,41 @@ static void test_device(void)
     gm_quit(qts);
 }
 
+/* One page at a time, and only one that devices may touch. */
+static void test_pin(void)
+{
+    QTestState *qts = start("");
+
+    g_assert_cmpint(gm_pin(qts, AFTER), ==, 0);
+    g_assert_cmpint(gm_pin(qts, AFTER), ==, -EBUSY);
+    g_assert_cmpint(gm_pin(qts, BEFORE), ==, -EBUSY);
+    g_assert_cmpint(gm_pin(qts, GM_GPA), ==, -EBUSY);
+    g_assert_cmpint(gm_unpin(qts), ==, 0);
+    g_assert_cmpint(gm_unpin(qts), ==, 0);
+
+    /* Nothing is held after a failure. */
+    g_assert_cmpint(gm_pin(qts, GM_GPA), ==, -EFAULT);
+    g_assert_cmpint(gm_pin(qts, AFTER - 8), ==, -EFAULT);
+    g_assert_cmpint(gm_pin(qts, 2 * GiB), ==, -EFAULT);
+    g_assert_cmpint(gm_pin(qts, BEFORE), ==, 0);
+    g_assert_cmpint(gm_unpin(qts), ==, 0);
+    end(qts);
+}
+
+/* The emulated provider knows nothing of who uses a page. */
+static void test_pin_converts(void)
+{
+    QTestState *qts = start("");
+
+    g_assert_cmpint(gm_pin(qts, AFTER), ==, 0);
+    gm_to_private(qts, AFTER, GM_PAGE);
+    g_assert_cmpuint(gm_stat(qts, "ram0", "stats.retries"), ==, 0);
+    g_assert_cmpint(gm_unpin(qts), ==, 0);
+    g_assert_cmpint(gm_pin(qts, AFTER), ==, -EFAULT);
+    gm_to_shared(qts, AFTER, GM_PAGE);
+    end(qts);
+}
+
 /* --- other ways in ----------------------------------------------------- */
 
 static void test_qtest(void)
@@ -330,6 +365,8 @@ int main(int argc, char **argv)
     qtest_add_func("/guest-memfd/access/dma-edges", test_dma_edges);
     qtest_add_func("/guest-memfd/access/copy", test_copy);
     qtest_add_func("/guest-memfd/access/device", test_device);
+    qtest_add_func("/guest-memfd/access/pin", test_pin);
+    qtest_add_func("/guest-memfd/access/pin-converts", test_pin_converts);
     qtest_add_func("/guest-memfd/access/qtest", test_qtest);
     qtest_add_func("/guest-memfd/access/fw-cfg-dma", test_fw_cfg_dma);
     qtest_add_func("/guest-memfd/access/monitor", test_monitor);

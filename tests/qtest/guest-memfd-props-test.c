@@ -17,10 +17,14 @@
 
 /* --- the command line -------------------------------------------------- */
 
-/* @texts: the property, the value and the remedy, in any order. */
+/*
+ * @texts: the property, the value and the remedy, in any order.
+ * @no_remedy: what does not help and is not to be said.
+ */
 typedef struct BadArgs {
     const char *args;
     const char *texts[4];
+    const char *no_remedy;
 } BadArgs;
 
 static const BadArgs bad_args[] = {
@@ -36,7 +40,7 @@ static const BadArgs bad_args[] = {
     { GM_MACHINE GM_RAM BACKEND ",hugetlb=on",
       { "hugetlb=on", "memory-backend-memfd-private", "hugetlb=off" } },
     { GM_MACHINE GM_RAM BACKEND ",share=off",
-      { "share=off", "memory-backend-memfd-private", "share=on" } },
+      { "share=off", "memory-backend-memfd-private", "Use share=on." } },
     { NO_CGS GM_RAM BACKEND,
       { "memory-backend-memfd-private", "confidential-guest-support",
         "sw-protected-guest" } },
@@ -68,11 +72,13 @@ static const BadArgs bad_args[] = {
     { OTHER("memfd") " " MANAGER ",in-place=on",
       { "'ram0'", "in place", "memory-backend-memfd-private" } },
     { OTHER("memfd"),
-      { "'ram0'", "in place", "memory-backend-memfd-private" } },
+      { "'ram0'", "in place", "memory-backend-memfd-private",
+        "memory-backend-ram" }, "in-place=off" },
     { OTHER("file,mem-path=/dev/shm,share=on") " " MANAGER ",in-place=on",
       { "'ram0'", "in place", "memory-backend-memfd-private" } },
     { OTHER("file,mem-path=/dev/shm"),
-      { "'ram0'", "in place", "memory-backend-memfd-private" } },
+      { "'ram0'", "in place", "memory-backend-memfd-private",
+        "memory-backend-ram" }, "in-place=off" },
     { GM_MACHINE "-m 64M -device guest-memfd-testdev,addr=0xfed60800",
       { "'addr'", "guest-memfd-testdev", "'0xfed60800'",
         "multiple of 0x1000" } },
@@ -110,6 +116,10 @@ static void test_bad_args(const void *opaque)
             g_test_message("\"%s\" is not in: %s", bad->texts[i], err);
             g_test_fail();
         }
+    }
+    if (bad->no_remedy && strstr(err, bad->no_remedy)) {
+        g_test_message("\"%s\" does not help: %s", bad->no_remedy, err);
+        g_test_fail();
     }
     g_assert_true(WIFEXITED(status));
     g_assert_cmpint(WEXITSTATUS(status), ==, 1);

@@ -23,6 +23,22 @@ QTestState *gm_start_cells(void)
         "-numa node,memdev=ram0 -numa node,memdev=ram1");
 }
 
+QTestState *gm_start_poisoned(QTestState *machine(void))
+{
+    QTestState *qts = machine();
+
+    qtest_qom_set_bool(qts, GM_PROVIDER, "poison", true);
+    return qts;
+}
+
+void gm_assert_running(QTestState *qts)
+{
+    g_autoptr(QDict) status = qtest_qmp_assert_success_ref(qts,
+        "{ 'execute': 'query-status' }");
+
+    g_assert_true(qdict_get_bool(status, "running"));
+}
+
 /* --- the test device --------------------------------------------------- */
 
 static void set_register(QTestState *qts, unsigned offset, uint64_t value)
@@ -75,6 +91,22 @@ void gm_to_shared(QTestState *qts, uint64_t gpa, uint64_t size)
     g_assert_cmpint(r.status, ==, 0);
 }
 
+void gm_go_to(QTestState *qts, uint64_t direction, uint64_t gpa,
+              uint64_t size)
+{
+    if (direction) {
+        gm_to_private(qts, gpa, size);
+    } else {
+        gm_to_shared(qts, gpa, size);
+    }
+}
+
+void gm_leave(QTestState *qts, uint64_t direction, uint64_t gpa,
+              uint64_t size)
+{
+    gm_go_to(qts, direction ^ GMTD_ATTR_PRIVATE, gpa, size);
+}
+
 int64_t gm_read(QTestState *qts, uint64_t gpa, uint64_t size,
                 uint64_t *data)
 {
@@ -100,6 +132,16 @@ int64_t gm_copy(QTestState *qts, uint64_t src, uint64_t dst, uint64_t size,
     status = command(qts, GMTD_CMD_COPY, src, size);
     *done = get_register(qts, GMTD_REG_DONE);
     return status;
+}
+
+int64_t gm_pin(QTestState *qts, uint64_t gpa)
+{
+    return command(qts, GMTD_CMD_PIN, gpa, 0);
+}
+
+int64_t gm_unpin(QTestState *qts)
+{
+    return command(qts, GMTD_CMD_UNPIN, 0, 0);
 }
 
 bool gm_is_private(QTestState *qts, uint64_t gpa)
@@ -202,6 +244,16 @@ void gm_fault(QTestState *qts, int error, uint32_t after, uint32_t count,
     gm_set_int(qts, GM_PROVIDER, "fault-count", count);
     gm_set_int(qts, GM_PROVIDER, "fault-progress", progress);
     gm_set_int(qts, GM_PROVIDER, "fault-errno", error);
+}
+
+uint64_t gm_faults_left(QTestState *qts)
+{
+    return gm_get_int(qts, GM_PROVIDER, "fault-count");
+}
+
+void gm_set_timeout(QTestState *qts, uint32_t ms)
+{
+    gm_set_int(qts, GM_MANAGER, "retry-timeout-ms", ms);
 }
 
 QDict *gm_query(QTestState *qts)

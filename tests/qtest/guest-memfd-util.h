@@ -38,6 +38,9 @@
 /* A machine with one backend, ram0, or with one for each NUMA cell. */
 QTestState *gm_start(void);
 QTestState *gm_start_cells(void);
+/* On one of these, bytes that no promise kept are poison. */
+QTestState *gm_start_poisoned(QTestState *machine(void));
+void gm_assert_running(QTestState *qts);
 /* Checks that the statistics add up, then ends QEMU. */
 void gm_quit(QTestState *qts);
 
@@ -57,12 +60,22 @@ GmResult gm_convert(QTestState *qts, uint64_t gpa, uint64_t size,
 void gm_to_private(QTestState *qts, uint64_t gpa, uint64_t size);
 void gm_to_shared(QTestState *qts, uint64_t gpa, uint64_t size);
 
+/* @direction: 0 or GMTD_ATTR_PRIVATE; to the state that is the other one. */
+void gm_go_to(QTestState *qts, uint64_t direction, uint64_t gpa,
+              uint64_t size);
+void gm_leave(QTestState *qts, uint64_t direction, uint64_t gpa,
+              uint64_t size);
+
 int64_t gm_read(QTestState *qts, uint64_t gpa, uint64_t size,
                 uint64_t *data);
 int64_t gm_write(QTestState *qts, uint64_t gpa, uint64_t size,
                  uint64_t data);
 int64_t gm_copy(QTestState *qts, uint64_t src, uint64_t dst, uint64_t size,
                 uint64_t *done);
+
+/* The device holds the page at @gpa, one page at a time. */
+int64_t gm_pin(QTestState *qts, uint64_t gpa);
+int64_t gm_unpin(QTestState *qts);
 
 /* The state of the page at @gpa, as devices see it. */
 bool gm_is_private(QTestState *qts, uint64_t gpa);
@@ -85,11 +98,16 @@ char *gm_get_str(QTestState *qts, const char *path, const char *property);
 uint64_t gm_get_int(QTestState *qts, const char *path, const char *property);
 
 /*
- * After @after more operations the provider fails @count times with
- * @error, each time after @progress bytes were converted.
+ * After @after more conversions the provider fails @count times with
+ * @error, each time after @progress bytes were converted.  What changes no
+ * page does not count: zeroing, or sending back what had not changed.
  */
 void gm_fault(QTestState *qts, int error, uint32_t after, uint32_t count,
               uint64_t progress);
+
+uint64_t gm_faults_left(QTestState *qts);
+
+void gm_set_timeout(QTestState *qts, uint32_t ms);
 
 /* The result of query-guest-memfd. */
 QDict *gm_query(QTestState *qts);

@@ -1,0 +1,487 @@
+/*
+ * Fuzzing the request decoder, the engine and the providers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * An input is a provider and a list of steps on a small machine: requests
+ * in a guest's words, other policies, faults, listeners that object, bytes
+ * written.  After each request:
+ *
+ * - what QEMU recorded is what the provider did, and what listeners think;
+ * - a request that succeeded changed the pages it named, and only those;
+ * - one that failed changed none, one that was refused not even a byte;
+ * - zeros and kept bytes are where they were promised;
+ * - the counters add up.
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/bitmap.h"
+#include "qemu/main-loop.h"
+#include "../unit/guest-memfd-rig.h"
+#include "guest-memfd-fuzz.h"
+
+#define BLOCKS      3
+#define MAX_PAGES   24
+#define MAX_STEPS   48
+/* More faults in a row than tries of the engine to send pages back. */
+#define STUCK       150
+/* Eight pages that end one page below the end of all addresses. */
+#define LAST_GPA    ((1ULL << 52) - 9)
+
+static const unsigned block_pages[BLOCKS] = { MAX_PAGES, 12, 8 };
+
+typedef struct Machine {
+    Rig *rig;
+    bool emulated;
+    bool faulty;                    /* a fault or an objection is possible */
+} Machine;
+
+typedef struct PageView {
+    bool shared;
+    uint64_t words[3];
+} PageView;
+
+typedef struct View {
+    PageView pages[BLOCKS][MAX_PAGES];
+    GuestMemfdCounters counters[BLOCKS];
+    uint64_t rejected;
+    uint64_t operations;
+} View;
+
+static size_t page_size(void)
+{
+    return qemu_real_host_page_size();
+}
+
+static uint64_t sum(const uint64_t *counts, unsigned n)
+{
+    uint64_t total = 0;
+
+    while (n--) {
+        total += counts[n];
+    }
+    return total;
+}
+
+/* --- the machine ------------------------------------------------------- */
+
+/* A page without a way back ends private; then the provider is mended. */
+static void broken(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
+                   int error)
+{
+    Rig *rig = container_of(block->engine, Rig, engine);
+
+    g_assert_cmpint(error, <, 0);
+    bitmap_set(block->provider_data, offset / page_size(),
+               size / page_size());
+    rig->broken++;
+}
+
+static void new_machine(Machine *m, uint8_t kind)
+{
+    Rig *rig;
+    unsigned i;
+
+    m->emulated = kind & 1;
+    m->faulty = false;
+    m->rig = rig = rig_new(m->emulated ? TYPE_GUEST_MEMFD_PROVIDER_EMULATED :
+                           TYPE_RIG_PROVIDER);
+    rig->engine.broken = broken;
+    rig->all_private = kind & 2;
+    rig->engine.launched = !(kind & 4);
+    g_string_free(rig->log, true);
+    rig->log = NULL;
+
+    for (i = 0; i < BLOCKS; i++) {
+        const char name[] = { 'a' + i, 0 };
+
+        rig_block(rig, name, block_pages[i]);
+    }
+    rig_map(rig, 0, rig->blocks[0], 0, 24);
+    rig_map_mmio(rig, 24, 4);
+    rig_map(rig, 32, rig->blocks[1], 0, 12);
+    rig_map_other_ram(rig, 44, 2);
+    rig_map(rig, 48, rig->blocks[0], 8, 8);
+    rig_map(rig, 56, rig->blocks[2], 0, 8);
+    rig_map(rig, LAST_GPA, rig->blocks[2], 0, 8);
+    if (kind & 8) {
+        rig_listen(rig, rig->blocks[1], 2, 8);
+    }
+    if (kind & 16) {
+        rig_listen(rig, rig->blocks[0], 0, 24);
+        rig_listen(rig, rig->blocks[0], 4, 16);
+    }
+}
+
+/* --- what can be seen -------------------------------------------------- */
+
+static void look(const Machine *m, View *v)
+{
+    const size_t words = page_size() / sizeof(uint64_t);
+    unsigned i, page;
+
+    for (i = 0; i < BLOCKS; i++) {
+        const GuestMemfdBlock *block = m->rig->blocks[i];
+
+        v->counters[i] = block->counters;
+        for (page = 0; page < block_pages[i]; page++) {
+            const uint64_t *host = (uint64_t *)(block->host +
+                                                page * page_size());
+            PageView *p = &v->pages[i][page];
+
+            p->shared = test_bit(page, block->attributes->bitmap);
+            if (m->emulated) {
+                p->words[0] = host[0];
+                p->words[1] = host[(page * 37 + 1) % words];
+                p->words[2] = host[words - 1];
+            }
+        }
+    }
+    v->rejected = sum(m->rig->engine.rejected, GUEST_MEMFD_ERRNO_PLACES);
+    v->operations = m->emulated ?
+        object_property_get_uint(OBJECT(m->rig->engine.provider),
+                                 "operations", &error_abort) :
+        m->rig->calls;
+}
+
+/* Is the page in [gpa, gpa + size), which must not wrap? */
+static bool is_named(const Machine *m, int block, unsigned page, uint64_t gpa,
+                     uint64_t size)
+{
+    const uint64_t offset = page * page_size();
+    unsigned i;
+
+    for (i = 0; i < m->rig->pieces; i++) {
+        const RigPiece *p = &m->rig->map[i];
+        const uint64_t here = p->gpa + (offset - p->offset);
+
+        if (p->block == m->rig->blocks[block] && offset >= p->offset &&
+            offset - p->offset < p->size && here >= gpa &&
+            here - gpa < size) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool same_bytes(const PageView *a, const PageView *b)
+{
+    return memcmp(a->words, b->words, sizeof(a->words)) == 0;
+}
+
+/* --- after a request --------------------------------------------------- */
+
+/*
+ * Known: a try that failed is sent back without a promise where the way
+ * back has none, and the next try keeps what that left.
+ */
+static bool may_lose_bytes(const Machine *m, const GuestMemfdRequest *req)
+{
+    return m->faulty && m->rig->engine.provider->offer.how[!req->direction]
+                            [GUEST_MEMFD_CONTENT_MODE_PRESERVE] ==
+                        GUEST_MEMFD_REALISATION_REFUSED;
+}
+
+static void check_contents(const Machine *m, const GuestMemfdRequest *req,
+                           int block, const PageView *old,
+                           const PageView *new)
+{
+    static const PageView zeros;
+    const GuestMemfdDecision d = guest_memfd_engine_decide(&m->rig->engine,
+                                     m->rig->blocks[block], req);
+
+    g_assert_cmpint(d.error, ==, 0);
+    g_assert(req->intent != ZERO || d.mode == GUEST_MEMFD_CONTENT_MODE_ZERO);
+    g_assert(req->intent != PRESERVE ||
+             d.mode == GUEST_MEMFD_CONTENT_MODE_PRESERVE);
+    if (old->shared == new->shared) {
+        g_assert(same_bytes(old, new));
+    } else if (d.mode == GUEST_MEMFD_CONTENT_MODE_PRESERVE) {
+        g_assert(same_bytes(old, new) || may_lose_bytes(m, req));
+    } else if (d.mode == GUEST_MEMFD_CONTENT_MODE_ZERO) {
+        g_assert(same_bytes(&zeros, new));
+    }
+}
+
+/* Returns the number of bytes that changed state. */
+static uint64_t check_pages(const Machine *m, const GuestMemfdRequest *req,
+                            bool by_offset, int only, int ret,
+                            const View *old, const View *new)
+{
+    const bool touched = new->operations > old->operations;
+    uint64_t changed = 0;
+    unsigned i, page;
+
+    for (i = 0; i < BLOCKS; i++) {
+        for (page = 0; page < block_pages[i]; page++) {
+            const PageView *a = &old->pages[i][page];
+            const PageView *b = &new->pages[i][page];
+            const bool named = by_offset ?
+                i == only && page * page_size() >= req->gpa &&
+                page * page_size() - req->gpa < req->size :
+                is_named(m, i, page, req->gpa, req->size);
+
+            changed += a->shared != b->shared ? page_size() : 0;
+            if (!named || (ret && !touched)) {
+                g_assert_cmpint(a->shared, ==, b->shared);
+                g_assert(same_bytes(a, b));
+            } else if (ret) {
+                /* Only a broken page may change, and only to private. */
+                g_assert(a->shared == b->shared ||
+                         (m->rig->broken && !b->shared));
+            } else {
+                g_assert_cmpint(b->shared, ==, req->direction == TO_SHARED);
+                check_contents(m, req, i, a, b);
+            }
+        }
+    }
+    return changed;
+}
+
+static void check_counters(const View *old, const View *new, int ret,
+                           uint64_t changed)
+{
+    uint64_t failures = new->rejected - old->rejected, converted = 0;
+    unsigned i;
+
+    for (i = 0; i < BLOCKS; i++) {
+        const GuestMemfdCounters *a = &old->counters[i];
+        const GuestMemfdCounters *b = &new->counters[i];
+
+        g_assert_cmpuint(b->requests - a->requests, <=, 1);
+        g_assert_cmpuint(sum(b->origins, ARRAY_SIZE(b->origins)), ==,
+                         b->requests);
+        g_assert_cmpuint(sum(b->directions, ARRAY_SIZE(b->directions)), ==,
+                         b->requests);
+        g_assert_cmpuint(sum(b->modes, ARRAY_SIZE(b->modes)), ==,
+                         b->requests);
+        g_assert_cmpuint(sum(b->realisations, ARRAY_SIZE(b->realisations)),
+                         ==, b->requests);
+        failures += sum(b->failures, ARRAY_SIZE(b->failures)) -
+                    sum(a->failures, ARRAY_SIZE(a->failures));
+        converted += sum(b->converted_bytes, ARRAY_SIZE(b->converted_bytes)) -
+                     sum(a->converted_bytes, ARRAY_SIZE(a->converted_bytes));
+    }
+    g_assert_cmpint(failures > 0, ==, ret != 0);
+    g_assert_cmpuint(converted, ==, ret ? 0 : changed);
+}
+
+static void check_answer(const Machine *m, const GuestMemfdRequest *req,
+                         int ret)
+{
+    const bool malformed = !req->size || (req->gpa | req->size) % page_size() ||
+                           req->gpa + req->size < req->gpa;
+
+    if (malformed || (req->intent == ZERO && req->direction == TO_PRIVATE)) {
+        /* Holes and MMIO are refused for their own reason, or passed by. */
+        g_assert(ret == -EINVAL || (!malformed && ret == -EOPNOTSUPP));
+    }
+    if (!m->faulty) {
+        g_assert(ret == 0 || ret == -EINVAL || ret == -EOPNOTSUPP);
+    }
+    g_assert_cmpint(ret, <=, 0);
+    g_assert(!m->rig->broken || ret == -EIO);
+}
+
+static void check(Machine *m, const GuestMemfdRequest *req, int only, int ret,
+                  const GuestMemfdOutcome *outcome, const View *old)
+{
+    View new = { };
+    uint64_t changed;
+
+    look(m, &new);
+    check_answer(m, req, ret);
+    changed = check_pages(m, req, only >= 0, only, ret, old, &new);
+    g_assert_cmpuint(outcome->changed_bytes, ==, ret ? 0 : changed);
+    check_counters(old, &new, ret, changed);
+    m->rig->broken = 0;
+    rig_check(m->rig);
+    figures.requests++;
+    figures.refused += ret == -EINVAL || ret == -EOPNOTSUPP;
+}
+
+/* --- steps ------------------------------------------------------------- */
+
+static void range(Input *in, uint8_t how, uint64_t *gpa, uint64_t *size)
+{
+    if (how & 1) {
+        *gpa = take(in, 8);
+        *size = take(in, 8);
+        return;
+    }
+    *gpa = (take(in, 1) % 72 + (how & 2 ? LAST_GPA - 4 : 0)) * page_size();
+    *size = take(in, 1) % 72 * page_size();
+}
+
+static void step_request(Machine *m, Input *in, uint8_t how, bool to_shared)
+{
+    const GuestMemfdOrigin origin = how / 16 % GUEST_MEMFD_ORIGIN__MAX;
+    uint64_t gpa, size, attributes;
+    GuestMemfdOutcome outcome;
+    GuestMemfdRequest req;
+    bool bql = how & 4;
+    int ret, decoded;
+    View old = { };
+
+    range(in, how, &gpa, &size);
+    attributes = take(in, how & 8 ? 8 : 2);
+    if (to_shared) {
+        attributes &= ~GUEST_MEMFD_ATTR_PRIVATE;
+    }
+    look(m, &old);
+    if (bql) {
+        bql_lock();
+    }
+    ret = guest_memfd_engine_request(&m->rig->engine, gpa, size, attributes,
+                                     origin, &outcome);
+    g_assert_cmpint(bql_locked(), ==, bql);
+    if (bql) {
+        bql_unlock();
+    }
+    decoded = guest_memfd_request_decode(&req, gpa, size, attributes, origin);
+    g_assert_cmpint(decoded, ==,
+                    attributes & ~0x31fULL || (attributes & 0x300) == 0x300 ?
+                    -EINVAL : 0);
+    g_assert(!decoded || ret == -EINVAL);
+    check(m, &req, -1, ret, &outcome, &old);
+}
+
+static void step_block(Machine *m, Input *in, uint8_t how)
+{
+    const int block = how / 4 % BLOCKS;
+    const unsigned first = take(in, 1) % block_pages[block];
+    const unsigned pages = take(in, 1) % (block_pages[block] - first);
+    GuestMemfdRequest req = rig_request(how & 1, how / 16 %
+                                        GUEST_MEMFD_INTENT__MAX, first, pages);
+    GuestMemfdOutcome outcome;
+    View old = { };
+    int ret;
+
+    look(m, &old);
+    ret = guest_memfd_engine_convert_block(&m->rig->engine,
+                                           m->rig->blocks[block], &req,
+                                           &outcome);
+    check(m, &req, block, ret, &outcome, &old);
+}
+
+static void step_policy(Machine *m, uint8_t how)
+{
+    const int policy = how / 4 % GUEST_MEMFD_CONTENT_POLICY__MAX;
+    GuestMemfdEngine *engine = &m->rig->engine;
+    unsigned d;
+
+    switch (how % 4) {
+    case 0:
+        engine->content_policy = policy;
+        engine->on_unsupported = how >> 7;
+        break;
+    case 1:
+        m->rig->blocks[how / 32 % BLOCKS]->content_policy = policy;
+        break;
+    case 2:
+        for (d = 0; d < GUEST_MEMFD_DIRECTION__MAX; d++) {
+            engine->provider->offer.how[d][GUEST_MEMFD_CONTENT_MODE_PRESERVE] =
+                how >> (2 + d) & 1 ? GUEST_MEMFD_REALISATION_EMULATED :
+                GUEST_MEMFD_REALISATION_REFUSED;
+        }
+        engine->provider->offer.preserve_before_launch = how & 16;
+        engine->launched |= !!(how & 32);
+        break;
+    default:
+        engine->retry_timeout_ms = how & 4 ? 10000 : 0;
+        if (m->emulated) {
+            object_property_set_bool(OBJECT(engine->provider), "poison",
+                                     how & 8, &error_abort);
+        }
+    }
+}
+
+static void step_fault(Machine *m, Input *in, uint8_t how)
+{
+    static const int errors[] = { EAGAIN, EINTR, ENOMEM, EIO, EFAULT, EPERM };
+    const int error = errors[how % ARRAY_SIZE(errors)];
+    const unsigned after = how / 8 % 4;
+    const unsigned count = how & 32 ? STUCK : 1 + how / 64;
+    const unsigned progress = take(in, 1) % 16;
+    Object *provider = OBJECT(m->rig->engine.provider);
+
+    m->faulty = true;
+    figures.faults++;
+    if (!m->emulated) {
+        m->rig->convert_fault = (RigFault) { after, count, -error, progress };
+        return;
+    }
+    object_property_set_uint(provider, "fault-errno", error, &error_abort);
+    object_property_set_uint(provider, "fault-after", after, &error_abort);
+    object_property_set_uint(provider, "fault-count", count, &error_abort);
+    object_property_set_uint(provider, "fault-progress",
+                             progress * page_size(), &error_abort);
+}
+
+/* Listeners may object to new pages, but not to getting theirs back. */
+static void step_listeners(Machine *m, Input *in, uint8_t how)
+{
+    unsigned i;
+
+    if (!m->rig->n_listeners) {
+        return;
+    }
+    m->rig->listeners[how % m->rig->n_listeners].agrees = how / 4 % 8;
+    m->faulty = true;
+    figures.faults++;
+    step_request(m, in, take(in, 1), true);
+    for (i = 0; i < m->rig->n_listeners; i++) {
+        m->rig->listeners[i].agrees = INT_MAX;
+    }
+}
+
+static void step_write(Machine *m, Input *in, uint8_t how)
+{
+    const int block = how % BLOCKS;
+    const unsigned page = take(in, 1) % block_pages[block];
+
+    if (m->emulated) {
+        memset(m->rig->blocks[block]->host + page * page_size(), how,
+               page_size());
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    Input in = { data, size };
+    Machine m;
+    unsigned n;
+
+    new_machine(&m, take(&in, 1));
+    for (n = 0; n < MAX_STEPS && in.left; n++) {
+        const uint8_t kind = take(&in, 1), how = take(&in, 1);
+
+        switch (kind % 8) {
+        case 0:
+            step_block(&m, &in, how);
+            break;
+        case 1:
+            step_policy(&m, how);
+            break;
+        case 2:
+            step_fault(&m, &in, how);
+            break;
+        case 3:
+            step_listeners(&m, &in, how);
+            break;
+        case 4:
+            step_write(&m, &in, how);
+            break;
+        default:
+            step_request(&m, &in, how, false);
+        }
+    }
+    rig_free(m.rig);
+    return 0;
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    return atexit(print_figures);
+}
