@@ -29,7 +29,8 @@ static bool memfd_private_check(HostMemoryBackend *backend, Error **errp)
 {
     const char *type = TYPE_MEMORY_BACKEND_MEMFD_PRIVATE;
 
-    if (!backend->size || !QEMU_IS_ALIGNED(backend->size, qemu_real_host_page_size())) {
+    if (!backend->size ||
+        !QEMU_IS_ALIGNED(backend->size, qemu_real_host_page_size())) {
         error_setg(errp, "property 'size' of %s doesn't take value '%" PRIu64
                    "': it must be a multiple of %zu", type, backend->size,
                    (size_t)qemu_real_host_page_size());

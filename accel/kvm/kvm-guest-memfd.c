@@ -440,18 +440,15 @@ int kvm_guest_memfd_slot_added(MemoryRegion *mr, hwaddr gpa, uint64_t offset,
     return 0;
 }
 
+/* What may pass is worth another try to the guest, too. */
 static uint64_t guest_errno(int ret)
 {
-    switch (ret) {
-    case 0:
+    bool again = ret == -EAGAIN || ret == -EINTR || ret == -ENOMEM;
+
+    if (!ret) {
         return 0;
-    case -EAGAIN:
-    case -EINTR:
-    case -ENOMEM:
-        return EAGAIN;
-    default:
-        return EINVAL;
     }
+    return again ? EAGAIN : EINVAL;
 }
 
 uint64_t kvm_guest_memfd_map_gpa_range(hwaddr gpa, uint64_t npages,
