@@ -1,12 +1,16 @@
 /*
- * A naive model of guest memory conversion: the map, and random steps
+ * A naive model of guest memory conversion: the map, random steps, and
+ * those that only prepare others
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"
+#include "qapi/error.h"
 #include "guest-memfd-model.h"
-#include "guest-memfd-rig.h"
+
+/* More faults in a row than tries of the engine to send pages back. */
+#define STUCK   150
 
 /* Where a guest page is; the last one shows pages of block 0 again. */
 static const Place places[] = {
@@ -77,4 +81,79 @@ char *model_describe_step(uint64_t seed, uint64_t n)
                            "value 0x%" PRIx64, n, names[s.kind], s.gpa,
                            s.pages, GuestMemfdDirection_str(s.direction),
                            s.intent, s.listener_agrees, s.value);
+}
+
+/* --- policy and faults ------------------------------------------------- */
+
+/* Both ways, one way or none: the way back may lose the bytes. */
+static void offer_preserve(GuestMemfdOffer *offer, unsigned ways)
+{
+    unsigned d;
+
+    for (d = 0; d < GUEST_MEMFD_DIRECTION__MAX; d++) {
+        offer->how[d][GUEST_MEMFD_CONTENT_MODE_PRESERVE] = ways >> d & 1 ?
+            GUEST_MEMFD_REALISATION_EMULATED :
+            GUEST_MEMFD_REALISATION_REFUSED;
+    }
+}
+
+void model_change_policy(Rig *rig, const Step *s)
+{
+    const unsigned policy = (s->value >> 4) % GUEST_MEMFD_CONTENT_POLICY__MAX;
+    GuestMemfdEngine *engine = &rig->engine;
+
+    switch (s->value % 4) {
+    case 0:
+        engine->content_policy = policy;
+        break;
+    case 1:
+        rig->blocks[s->gpa % MODEL_BLOCKS]->content_policy = policy;
+        break;
+    case 2:
+        engine->on_unsupported = policy % 2;
+        offer_preserve(&engine->provider->offer, s->value >> 8);
+        break;
+    default:
+        if (model_is_emulated(rig)) {
+            object_property_set_bool(OBJECT(engine->provider), "poison",
+                                     policy % 2, &error_abort);
+        }
+        break;
+    }
+}
+
+bool model_is_emulated(const Rig *rig)
+{
+    return object_dynamic_cast(OBJECT(rig->engine.provider),
+                               TYPE_GUEST_MEMFD_PROVIDER_EMULATED);
+}
+
+void model_arm_fault(Rig *rig, const Step *s)
+{
+    static const int errors[] = { EAGAIN, EINTR, ENOMEM, EIO };
+    const int error = errors[s->value % ARRAY_SIZE(errors)];
+    const unsigned after = (s->value >> 8) % 8, progress = s->gpa % 16;
+    const bool stuck = (s->value >> 16) % 16 == 0;
+    const unsigned count = stuck ? STUCK : 1 + (s->value >> 12) % 3;
+    Object *provider = OBJECT(rig->engine.provider);
+
+    if (!model_is_emulated(rig)) {
+        rig->convert_fault = (RigFault) { after, count, -error, progress };
+        return;
+    }
+    object_property_set_uint(provider, "fault-errno", error, &error_abort);
+    object_property_set_uint(provider, "fault-after", after, &error_abort);
+    object_property_set_uint(provider, "fault-count", count, &error_abort);
+    object_property_set_uint(provider, "fault-progress",
+                             progress * qemu_real_host_page_size(),
+                             &error_abort);
+}
+
+unsigned model_armed_faults(const Rig *rig)
+{
+    if (!model_is_emulated(rig)) {
+        return rig->convert_fault.count;
+    }
+    return object_property_get_uint(OBJECT(rig->engine.provider),
+                                    "fault-count", &error_abort);
 }

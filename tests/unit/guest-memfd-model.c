@@ -8,7 +8,6 @@
 #include "qapi/error.h"
 #include "qemu/bitmap.h"
 #include "guest-memfd-model.h"
-#include "guest-memfd-rig.h"
 
 #define BLOCKS      MODEL_BLOCKS
 #define MAX_PAGES   130
@@ -30,6 +29,7 @@ typedef struct Counts {
 struct Model {
     Rig *rig;
     bool emulated;
+    bool retried;                   /* is the request of this step */
     Page pages[BLOCKS][MAX_PAGES];
     Counts counts[BLOCKS];
 };
@@ -82,73 +82,15 @@ static void write_pages(Model *m, const Step *s)
     }
 }
 
-/* --- policy and faults ------------------------------------------------- */
+/* --- pages without a way back ------------------------------------------ */
 
-/* Both ways or none, so that a request can always be undone and retried. */
-static void offer_preserve(GuestMemfdOffer *offer, bool offered)
+/* --- pages without a way back ------------------------------------------ */
+
+static bool way_back_is_lossy(const Model *m, const Step *s)
 {
-    const GuestMemfdRealisation how = offered ?
-        GUEST_MEMFD_REALISATION_EMULATED : GUEST_MEMFD_REALISATION_REFUSED;
-
-    offer->how[TO_SHARED][GUEST_MEMFD_CONTENT_MODE_PRESERVE] = how;
-    offer->how[TO_PRIVATE][GUEST_MEMFD_CONTENT_MODE_PRESERVE] = how;
-}
-
-static void change_policy(Model *m, const Step *s)
-{
-    const unsigned policy = (s->value >> 4) % GUEST_MEMFD_CONTENT_POLICY__MAX;
-    GuestMemfdEngine *engine = &m->rig->engine;
-    Object *provider = OBJECT(engine->provider);
-
-    switch (s->value % 4) {
-    case 0:
-        engine->content_policy = policy;
-        break;
-    case 1:
-        m->rig->blocks[s->gpa % BLOCKS]->content_policy = policy;
-        break;
-    case 2:
-        engine->on_unsupported = policy % 2;
-        offer_preserve(&engine->provider->offer, policy < 2);
-        break;
-    default:
-        if (m->emulated) {
-            object_property_set_bool(provider, "poison", policy % 2,
-                                     &error_abort);
-        }
-        break;
-    }
-}
-
-static void arm_fault(Model *m, const Step *s)
-{
-    static const int errors[] = { EAGAIN, EINTR, ENOMEM, EIO };
-    const int error = errors[s->value % ARRAY_SIZE(errors)];
-    const unsigned after = (s->value >> 8) % 8, progress = s->gpa % 16;
-    /* Busy once, so that it is the way there, not the way back. */
-    const unsigned count = error == EAGAIN || error == EINTR ? 1 :
-                           1 + (s->value >> 12) % 3;
-    Object *provider = OBJECT(m->rig->engine.provider);
-
-    if (!m->emulated) {
-        m->rig->convert_fault = (RigFault) { after, count, -error, progress };
-        m->rig->zero_fault = (RigFault) { after, s->pages % 2, -error };
-        return;
-    }
-    object_property_set_uint(provider, "fault-errno", error, &error_abort);
-    object_property_set_uint(provider, "fault-after", after, &error_abort);
-    object_property_set_uint(provider, "fault-count", count, &error_abort);
-    object_property_set_uint(provider, "fault-progress",
-                             progress * page_size(), &error_abort);
-}
-
-static unsigned armed_faults(const Model *m)
-{
-    if (!m->emulated) {
-        return m->rig->convert_fault.count + m->rig->zero_fault.count;
-    }
-    return object_property_get_uint(OBJECT(m->rig->engine.provider),
-                                    "fault-count", &error_abort);
+    return m->rig->engine.provider->offer.how[!s->direction]
+               [GUEST_MEMFD_CONTENT_MODE_PRESERVE] ==
+           GUEST_MEMFD_REALISATION_REFUSED;
 }
 
 /* A page without a way back ends private; then the provider is mended. */
@@ -203,23 +145,34 @@ static int refusal(const Model *m, const Step *s, int *block)
     return 0;
 }
 
+static bool listener_refused(const Model *m)
+{
+    return m->rig->listeners[0].agrees < 0;
+}
+
 /*
  * The contents of a page that was or, if @failed, was to be converted.  The
- * bytes of a failed conversion are kept if the promise was to keep them and
- * they can be kept on the way back.
+ * bytes of a failed conversion are as before if they can be kept on the way
+ * back, unless the mode was to lose them on the way there, or they had been
+ * cleared when a listener refused them.
  */
 static void convert_contents(const Model *m, const Step *s, int block,
                              Page *p, bool failed)
 {
     const GuestMemfdContentMode mode = decide(m, s, block).mode;
-    const GuestMemfdRealisation back =
-        m->rig->engine.provider->offer.how[!s->direction]
-            [GUEST_MEMFD_CONTENT_MODE_PRESERVE];
 
-    if (mode != GUEST_MEMFD_CONTENT_MODE_PRESERVE ||
-        (failed && back == GUEST_MEMFD_REALISATION_REFUSED)) {
-        p->known = mode == GUEST_MEMFD_CONTENT_MODE_ZERO && !failed;
-        p->value = 0;
+    if (mode == GUEST_MEMFD_CONTENT_MODE_DEFAULT ||
+        (failed && way_back_is_lossy(m, s))) {
+        p->known = false;
+    } else if (mode == GUEST_MEMFD_CONTENT_MODE_PRESERVE) {
+        /* A run that failed half-way went back before it was retried. */
+        p->known &= !(m->retried && way_back_is_lossy(m, s));
+    } else {
+        p->known &= failed;
+        if (!failed || listener_refused(m)) {
+            p->known = !failed;
+            p->value = 0;
+        }
     }
 }
 
@@ -334,23 +287,55 @@ static void check_touched(const Model *m, const Step *s)
     }
 }
 
-/* Without a fault on the way there is exactly one right answer. */
-static void convert(Model *m, const Step *s)
+/* Did bytes that were to be preserved go back a way that loses them? */
+static bool lost_bytes(const Model *m, const Step *s,
+                       const uint64_t rollbacks[BLOCKS])
 {
-    const unsigned armed = armed_faults(m);
-    GuestMemfdOutcome outcome;
-    int block, want = refusal(m, s, &block), ret;
+    unsigned i;
+
+    for (i = 0; i < BLOCKS; i++) {
+        if (m->rig->blocks[i]->counters.rollbacks > rollbacks[i] &&
+            decide(m, s, i).mode == GUEST_MEMFD_CONTENT_MODE_PRESERVE &&
+            way_back_is_lossy(m, s)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void limit_listeners(Model *m, const Step *s)
+{
     unsigned i;
 
     /* Listeners may object to new pages, but not to getting theirs back. */
     for (i = 0; i < m->rig->n_listeners; i++) {
         m->rig->listeners[i].agrees = INT_MAX;
     }
-    if (!armed && s->direction == TO_SHARED && s->listener_agrees < 15) {
+    if (s->direction == TO_SHARED && s->listener_agrees < 15) {
         m->rig->listeners[0].agrees = s->listener_agrees;
     }
+}
+
+/* Without a fault on the way there is exactly one right answer. */
+static void convert(Model *m, const Step *s)
+{
+    const unsigned armed = model_armed_faults(m->rig);
+    const unsigned sleeps = m->rig->sleeps;
+    GuestMemfdOutcome outcome;
+    uint64_t rollbacks[BLOCKS];
+    int block, want = refusal(m, s, &block), ret;
+    unsigned i;
+
+    for (i = 0; i < BLOCKS; i++) {
+        rollbacks[i] = m->rig->blocks[i]->counters.rollbacks;
+    }
+    limit_listeners(m, s);
     ret = rig_ask(m->rig, s->direction, s->intent, s->gpa, s->pages,
                   &outcome);
+    m->retried = m->rig->sleeps > sleeps;
+    if (m->rig->broken || lost_bytes(m, s, rollbacks)) {
+        g_assert_cmpint(ret, ==, -EIO);
+    }
     if (want) {
         g_assert_cmpint(ret, ==, want);
         if (block >= 0) {
@@ -358,14 +343,13 @@ static void convert(Model *m, const Step *s)
             m->counts[block].failures++;
         }
     } else if (ret) {
-        g_assert(armed > armed_faults(m) ||
-                 m->rig->listeners[0].agrees < 0);
+        g_assert(armed > model_armed_faults(m->rig) || listener_refused(m));
         convert_model(m, s, true);
         adopt_broken(m);
         adopt_failure_counts(m);
         g_assert_cmphex(outcome.changed_bytes, ==, 0);
     } else {
-        g_assert_cmpuint(m->rig->broken, ==, 0);
+        g_assert_false(listener_refused(m));
         g_assert_cmphex(outcome.changed_bytes, ==,
                         convert_model(m, s, false));
     }
@@ -387,10 +371,10 @@ void model_step(Model *m, uint64_t seed, uint64_t n)
         write_pages(m, &s);
         break;
     case POLICY:
-        change_policy(m, &s);
+        model_change_policy(m->rig, &s);
         break;
     case FAULT:
-        arm_fault(m, &s);
+        model_arm_fault(m->rig, &s);
         break;
     }
 }

@@ -11,7 +11,7 @@
 #ifndef TESTS_UNIT_GUEST_MEMFD_MODEL_H
 #define TESTS_UNIT_GUEST_MEMFD_MODEL_H
 
-#include "system/guest-memfd.h"
+#include "guest-memfd-rig.h"
 
 #define MODEL_BLOCKS    3
 #define MODEL_GPA_END   292
@@ -40,6 +40,12 @@ extern const unsigned model_block_pages[MODEL_BLOCKS];
 /* NULL where there is nothing. */
 const Place *model_place(unsigned gpa);
 const Place *model_nth_place(unsigned n);
+
+/* The steps that only prepare others: for the engine, and so for the model. */
+void model_change_policy(Rig *rig, const Step *s);
+void model_arm_fault(Rig *rig, const Step *s);
+unsigned model_armed_faults(const Rig *rig);
+bool model_is_emulated(const Rig *rig);
 
 typedef struct Model Model;
 

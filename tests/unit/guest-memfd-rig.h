@@ -75,7 +75,6 @@ struct Rig {
 
     /* Of the rig's own provider. */
     RigFault convert_fault;
-    RigFault zero_fault;
     const GuestMemfdBlock *failed;  /* the range that may be sent back */
     uint64_t failed_offset;
     uint64_t failed_size;

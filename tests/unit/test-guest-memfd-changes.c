@@ -89,6 +89,18 @@ static void test_policy_refuses(void)
     g_assert_cmpint(outcome.decision.realisation, ==, REFUSED);
     g_assert_cmpint(outcome.decision.mode, ==, MODE_PRESERVE);
     g_assert_cmpuint(block->counters.realisations[REFUSED], ==, 1);
+    g_assert_cmpuint(block->counters.failures[
+                         guest_memfd_errno_place(-EOPNOTSUPP)], ==, 1);
+    g_assert_cmpuint(rig->engine.rejected[
+                         guest_memfd_errno_place(-EOPNOTSUPP)], ==, 0);
+
+    /* Nobody has to listen. */
+    block->content_policy = GUEST_MEMFD_CONTENT_POLICY_AUTO;
+    between_lookups(rig, set_preserve);
+    g_assert_cmpint(rig_ask(rig, TO_SHARED, UNSPECIFIED, 0, 4, NULL), ==,
+                    -EOPNOTSUPP);
+    g_assert_cmpuint(block->counters.realisations[REFUSED], ==, 2);
+    rig_expect_state(block, "P16");
     rig_free(rig);
 }
 

@@ -1,5 +1,5 @@
 /*
- * Conversions of guest memory that succeed, or are refused untouched
+ * Conversions of guest memory that succeed
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
@@ -28,13 +28,6 @@ static void expect_ok(Rig *rig, GuestMemfdDirection direction, uint64_t gpa,
 {
     g_assert_cmpint(rig_convert(rig, direction, gpa, pages), ==, 0);
     rig_expect_log(rig, log);
-}
-
-static void expect_refused(Rig *rig, GuestMemfdDirection direction,
-                           uint64_t gpa, uint64_t pages, int error)
-{
-    g_assert_cmpint(rig_convert(rig, direction, gpa, pages), ==, error);
-    rig_expect_log(rig, "");
 }
 
 /* --- order ------------------------------------------------------------- */
@@ -66,6 +59,25 @@ static void test_order_to_shared(void)
               "populate L0 3+2 [S]\n"
               "populate L1 3+2 [S]\n");
     rig_expect_state(rig->blocks[0], "S5 P2 S57");
+    rig_free(rig);
+}
+
+/* Nothing is cleared or seen before all of the request is converted. */
+static void test_order_of_runs(void)
+{
+    Rig *rig = rig_new_simple(64);
+
+    rig_listen(rig, rig->blocks[0], 0, 64);
+    prepare_private(rig, 1, 2);
+    prepare_private(rig, 62, 2);
+    expect_ok(rig, TO_SHARED, 0, 64,
+              "convert a 1+2 to-shared zero [P]\n"
+              "convert a 62+2 to-shared zero [P]\n"
+              "zero a 1+2 [P]\n"
+              "zero a 62+2 [P]\n"
+              "populate L0 1+2 [S]\n"
+              "populate L0 62+2 [S]\n");
+    rig_expect_state(rig->blocks[0], "S64");
     rig_free(rig);
 }
 
@@ -213,159 +225,6 @@ static void test_word_borders(void)
     rig_free(rig);
 }
 
-/* --- sections ---------------------------------------------------------- */
-
-/* a at 0-15, b at 16-31. */
-static Rig *two_blocks(void)
-{
-    Rig *rig = rig_new_simple(16);
-
-    rig_map(rig, 16, rig_block(rig, "b", 16), 0, 16);
-    return rig;
-}
-
-static void test_two_blocks(void)
-{
-    Rig *rig = two_blocks();
-
-    rig_listen(rig, rig->blocks[1], 0, 16);
-    expect_ok(rig, TO_PRIVATE, 12, 8,
-              "convert a 12+4 to-private default [S]\n"
-              "discard L0 0+4 [S]\n"
-              "convert b 0+4 to-private default [S]\n");
-    expect_ok(rig, TO_SHARED, 0, 32,
-              "convert a 12+4 to-shared zero [P]\n"
-              "zero a 12+4 [P]\n"
-              "convert b 0+4 to-shared zero [P]\n"
-              "zero b 0+4 [P]\n"
-              "populate L0 0+4 [S]\n");
-    rig_free(rig);
-}
-
-/* Each block has its own policy. */
-static void test_two_policies(void)
-{
-    Rig *rig = two_blocks();
-
-    prepare_private(rig, 0, 32);
-    rig->blocks[1]->content_policy = GUEST_MEMFD_CONTENT_POLICY_DEFAULT;
-    expect_ok(rig, TO_SHARED, 0, 32,
-              "convert a 0+16 to-shared zero [P]\n"
-              "zero a 0+16 [P]\n"
-              "convert b 0+16 to-shared default [P]\n");
-    rig_free(rig);
-}
-
-/* One block in pieces, as around the PCI hole. */
-static void test_pieces_of_a_block(void)
-{
-    Rig *rig = rig_new(TYPE_RIG_PROVIDER);
-    GuestMemfdBlock *block = rig_block(rig, "a", 16);
-
-    rig_map(rig, 12, block, 8, 8);
-    rig_map(rig, 0, block, 0, 8);
-    rig_map_mmio(rig, 8, 2);
-    expect_ok(rig, TO_PRIVATE, 6, 2, "convert a 6+2 to-private default [S]\n");
-    expect_ok(rig, TO_PRIVATE, 12, 2,
-              "convert a 8+2 to-private default [S]\n");
-    /* Over MMIO (8, 9) and a hole (10, 11). */
-    expect_ok(rig, TO_SHARED, 7, 6,
-              "convert a 7+1 to-shared zero [P]\n"
-              "zero a 7+1 [P]\n"
-              "convert a 8+1 to-shared zero [P]\n"
-              "zero a 8+1 [P]\n");
-    rig_expect_state(block, "S6 P1 S2 P1 S6");
-    rig_free(rig);
-}
-
-static void test_alias(void)
-{
-    const size_t page = qemu_real_host_page_size();
-    Rig *rig = rig_new_simple(16);
-    GuestMemfdBlock *block = rig->blocks[0];
-    GuestMemfdOutcome outcome;
-
-    rig_map(rig, 16, block, 8, 8);
-    g_assert_cmpint(rig_ask(rig, TO_PRIVATE, UNSPECIFIED, 10, 8, &outcome),
-                    ==, 0);
-    rig_expect_log(rig,
-                   "convert a 10+6 to-private default [S]\n"
-                   "convert a 8+2 to-private default [S]\n");
-    rig_check(rig);
-    g_assert_cmpint(rig_ask(rig, TO_SHARED, PRESERVE, 8, 16, &outcome), ==,
-                    0);
-    rig_expect_log(rig, "convert a 8+8 to-shared preserve [P]\n");
-    g_assert_cmphex(outcome.changed_bytes, ==, 8 * page);
-    g_assert_cmphex(block->counters.already_right_bytes, ==, 8 * page);
-    rig_free(rig);
-}
-
-static void test_holes_and_mmio(void)
-{
-    Rig *rig = rig_new(TYPE_RIG_PROVIDER);
-
-    rig_map(rig, 4, rig_block(rig, "a", 4), 0, 4);
-    rig_map_mmio(rig, 8, 2);
-    rig_map_other_ram(rig, 20, 2);
-
-    expect_refused(rig, TO_PRIVATE, 3, 2, -EINVAL);
-    expect_refused(rig, TO_PRIVATE, 7, 2, -EINVAL);
-    expect_refused(rig, TO_PRIVATE, 8, 1, -EINVAL);
-    expect_refused(rig, TO_PRIVATE, 0, 1, -EINVAL);
-    expect_refused(rig, TO_PRIVATE, 20, 1, -EINVAL);
-    expect_refused(rig, TO_SHARED, 20, 1, -EINVAL);
-    rig_expect_state(rig->blocks[0], "S4");
-
-    prepare_private(rig, 4, 4);
-    expect_refused(rig, TO_SHARED, 4, 17, -EINVAL);
-    expect_ok(rig, TO_SHARED, 10, 3, "");
-    expect_ok(rig, TO_SHARED, 8, 2, "");
-    expect_ok(rig, TO_SHARED, 0, 12,
-              "convert a 0+4 to-shared zero [P]\nzero a 0+4 [P]\n");
-    rig_free(rig);
-}
-
-static void test_malformed(void)
-{
-    const size_t page = qemu_real_host_page_size();
-    const struct { uint64_t gpa, size; } wrong[] = {
-        { 0, 0 }, { 1, page }, { page / 2, page }, { 0, page - 1 },
-        { 0, page + 512 }, { -page, page }, { -page, 2 * page },
-        { page, -page },
-    };
-    Rig *rig = rig_new_simple(16);
-    GuestMemfdRequest req = rig_request(TO_SHARED, UNSPECIFIED, 0, 1);
-    unsigned i;
-
-    for (i = 0; i < ARRAY_SIZE(wrong); i++) {
-        req.gpa = wrong[i].gpa;
-        req.size = wrong[i].size;
-        g_assert_cmpint(guest_memfd_engine_convert(&rig->engine, &req, NULL),
-                        ==, -EINVAL);
-    }
-    g_assert_cmpuint(rig->lookups, ==, 0);
-    g_assert_cmpuint(rig->engine.rejected[1], ==, ARRAY_SIZE(wrong));
-
-    /* Memory whose place in the block is no page. */
-    rig->map[0].offset = 512;
-    expect_refused(rig, TO_PRIVATE, 0, 1, -EINVAL);
-    rig_free(rig);
-}
-
-/* A part of a block, wherever it is mapped. */
-static void test_convert_block(void)
-{
-    Rig *rig = rig_new(TYPE_RIG_PROVIDER);
-    GuestMemfdBlock *block = rig_block(rig, "a", 16);
-    GuestMemfdRequest req = rig_request(TO_PRIVATE, UNSPECIFIED, 4, 12);
-
-    g_assert_cmpint(guest_memfd_engine_convert_block(&rig->engine, block,
-                                                     &req, NULL), ==, 0);
-    rig_expect_log(rig, "convert a 4+12 to-private default [S]\n");
-    g_assert_cmpuint(rig->lookups, ==, 0);
-    rig_free(rig);
-}
-
 /* --- listeners and the BQL --------------------------------------------- */
 
 static void test_listener_of_a_part(void)
@@ -420,6 +279,7 @@ int main(int argc, char **argv)
     static const struct { const char *path; void (*fn)(void); } tests[] = {
         { "order/to-private", test_order_to_private },
         { "order/to-shared", test_order_to_shared },
+        { "order/of-runs", test_order_of_runs },
         { "order/zero-by-kernel", test_zero_by_kernel },
         { "order/modes", test_modes },
         { "outcome", test_outcome },
@@ -427,13 +287,6 @@ int main(int argc, char **argv)
         { "runs/mixed", test_mixed },
         { "runs/alternating", test_alternating },
         { "runs/word-borders", test_word_borders },
-        { "sections/two-blocks", test_two_blocks },
-        { "sections/two-policies", test_two_policies },
-        { "sections/pieces-of-a-block", test_pieces_of_a_block },
-        { "sections/alias", test_alias },
-        { "sections/holes-and-mmio", test_holes_and_mmio },
-        { "sections/malformed", test_malformed },
-        { "sections/convert-block", test_convert_block },
         { "listeners/of-a-part", test_listener_of_a_part },
         { "listeners/bql", test_bql },
     };

@@ -206,17 +206,21 @@ static void test_way_back_mode(void)
     rig_free(rig);
 }
 
-static void test_zero_fails(void)
+/* Bytes that the guest gets back are not cleared: that comes last. */
+static void test_before_zero(void)
 {
     Rig *rig = one_block();
 
-    prepare_private(rig, 0, 16);
-    rig->zero_fault = (RigFault) { .count = 1, .error = -EIO };
-    expect_failure(rig, TO_SHARED, 4, 4, -EIO,
-                   "convert a 4+4 to-shared zero [P]\n"
-                   "zero a 4+4 [P]\n"
-                   "convert a 4+4 to-private preserve [P]\n");
-    rig_expect_state(rig->blocks[0], "P16");
+    prepare_private(rig, 0, 2);
+    prepare_private(rig, 4, 2);
+    rig->convert_fault = (RigFault) { .after = 1, .count = 1, .error = -EIO,
+                                      .progress = 2 };
+    expect_failure(rig, TO_SHARED, 0, 16, -EIO,
+                   "convert a 0+2 to-shared zero [P]\n"
+                   "convert a 4+2 to-shared zero [P]\n"
+                   "convert a 4+2 to-private preserve [P]\n"
+                   "convert a 0+2 to-private preserve [P]\n");
+    rig_expect_state(rig->blocks[0], "P2 S2 P2 S10");
     rig_free(rig);
 }
 
@@ -236,10 +240,37 @@ static void test_listener_refuses(void)
                    "populate L0 4+4 [S]\n"
                    "populate L1 4+4 [S]\n"
                    "discard L0 4+4 [S]\n"
-                   "convert a 4+4 to-private preserve [S]\n");
+                   "convert a 4+4 to-private preserve [P]\n");
     rig_expect_state(rig->blocks[0], "P16");
     g_assert_cmpuint(rig->blocks[0]->counters.failures[
                          GUEST_MEMFD_ERRNO_PLACES - 1], ==, 1);
+    rig_free(rig);
+}
+
+/* Listeners are told of a discard for the runs that they had agreed to. */
+static void test_listener_refuses_later(void)
+{
+    Rig *rig = one_block();
+
+    prepare_private(rig, 0, 2);
+    prepare_private(rig, 4, 2);
+    prepare_private(rig, 8, 2);
+    rig->listeners[0].agrees = 1;
+    expect_failure(rig, TO_SHARED, 0, 16, -ENOSPC,
+                   "convert a 0+2 to-shared zero [P]\n"
+                   "convert a 4+2 to-shared zero [P]\n"
+                   "convert a 8+2 to-shared zero [P]\n"
+                   "zero a 0+2 [P]\n"
+                   "zero a 4+2 [P]\n"
+                   "zero a 8+2 [P]\n"
+                   "populate L0 0+2 [S]\n"
+                   "populate L0 4+2 [S]\n"
+                   "discard L0 0+2 [S]\n"
+                   "convert a 0+2 to-private preserve [P]\n"
+                   "convert a 4+2 to-private preserve [P]\n"
+                   "convert a 8+2 to-private preserve [P]\n");
+    rig_expect_state(rig->blocks[0], "P2 S2 P2 S2 P2 S6");
+    g_assert_cmpuint(rig->blocks[0]->counters.rollbacks, ==, 1);
     rig_free(rig);
 }
 
@@ -274,7 +305,25 @@ static void test_rollback_to_private(void)
     rig_free(rig);
 }
 
+/* The second block fails: nobody has seen a page of the first one. */
 static void test_rollback_to_shared(void)
+{
+    Rig *rig = two_blocks();
+
+    prepare_private(rig, 12, 8);
+    rig->convert_fault = (RigFault) { .after = 1, .count = 1,
+                                      .error = -ENOMEM };
+    expect_failure(rig, TO_SHARED, 12, 8, -ENOMEM,
+                   "convert a 12+4 to-shared zero [P]\n"
+                   "convert b 0+4 to-shared zero [P]\n"
+                   "convert b 0+4 to-private preserve [P]\n"
+                   "convert a 12+4 to-private preserve [P]\n");
+    rig_expect_state(rig->blocks[0], "S12 P4");
+    rig_expect_state(rig->blocks[1], "P4 S12");
+    rig_free(rig);
+}
+
+static void test_first_listener_refuses(void)
 {
     Rig *rig = two_blocks();
 
@@ -282,16 +331,47 @@ static void test_rollback_to_shared(void)
     rig->listeners[1].agrees = 0;
     expect_failure(rig, TO_SHARED, 12, 8, -ENOSPC,
                    "convert a 12+4 to-shared zero [P]\n"
-                   "zero a 12+4 [P]\n"
-                   "populate L0 12+4 [S]\n"
                    "convert b 0+4 to-shared zero [P]\n"
                    "zero b 0+4 [P]\n"
                    "populate L1 0+4 [S]\n"
-                   "convert b 0+4 to-private preserve [S]\n"
-                   "discard L0 12+4 [S]\n"
-                   "convert a 12+4 to-private preserve [S]\n");
+                   "convert b 0+4 to-private preserve [P]\n"
+                   "convert a 12+4 to-private preserve [P]\n");
     rig_expect_state(rig->blocks[0], "S12 P4");
     rig_expect_state(rig->blocks[1], "P4 S12");
+    rig_free(rig);
+}
+
+/* The block that was published before the refusal is taken back. */
+static void test_last_listener_refuses(void)
+{
+    Rig *rig = two_blocks();
+
+    prepare_private(rig, 12, 8);
+    rig->listeners[0].agrees = 0;
+    expect_failure(rig, TO_SHARED, 12, 8, -ENOSPC,
+                   "convert a 12+4 to-shared zero [P]\n"
+                   "convert b 0+4 to-shared zero [P]\n"
+                   "zero b 0+4 [P]\n"
+                   "populate L1 0+4 [S]\n"
+                   "zero a 12+4 [P]\n"
+                   "populate L0 12+4 [S]\n"
+                   "discard L1 0+4 [S]\n"
+                   "convert b 0+4 to-private preserve [P]\n"
+                   "convert a 12+4 to-private preserve [P]\n");
+    rig_expect_state(rig->blocks[0], "S12 P4");
+    rig_expect_state(rig->blocks[1], "P4 S12");
+    g_assert_cmpuint(rig->blocks[0]->counters.rollbacks, ==, 1);
+    g_assert_cmpuint(rig->blocks[1]->counters.rollbacks, ==, 1);
+
+    /* Nothing of it is left: the next rollback tells no listener. */
+    rig->listeners[0].agrees = INT_MAX;
+    rig->convert_fault = (RigFault) { .after = 1, .count = 1,
+                                      .error = -ENOMEM };
+    expect_failure(rig, TO_SHARED, 12, 8, -ENOMEM,
+                   "convert a 12+4 to-shared zero [P]\n"
+                   "convert b 0+4 to-shared zero [P]\n"
+                   "convert b 0+4 to-private preserve [P]\n"
+                   "convert a 12+4 to-private preserve [P]\n");
     rig_free(rig);
 }
 
@@ -324,10 +404,13 @@ int main(int argc, char **argv)
         { "run/to-private", test_to_private_fails },
         { "run/to-shared", test_to_shared_fails },
         { "run/way-back-mode", test_way_back_mode },
-        { "run/zero", test_zero_fails },
+        { "run/before-zero", test_before_zero },
         { "run/listener-refuses", test_listener_refuses },
+        { "run/listener-refuses-later", test_listener_refuses_later },
         { "rollback/to-private", test_rollback_to_private },
         { "rollback/to-shared", test_rollback_to_shared },
+        { "rollback/first-listener", test_first_listener_refuses },
+        { "rollback/last-listener", test_last_listener_refuses },
         { "rollback/changed-is-forgotten", test_changed_is_forgotten },
     };
     unsigned i;

@@ -162,8 +162,11 @@ static void test_model(const void *provider)
 
 /* --- the splitter ------------------------------------------------------ */
 
-static bool naive_next_run(const bool *pages, bool shared, uint64_t *first,
-                           uint64_t end, uint64_t *count)
+typedef enum SplitPage { IS_PRIVATE, IS_SHARED, IS_CHANGED } SplitPage;
+
+/* Pages that the request converted already are neither. */
+static bool naive_next_run(const SplitPage *pages, bool shared,
+                           uint64_t *first, uint64_t end, uint64_t *count)
 {
     uint64_t page = *first;
 
@@ -178,7 +181,7 @@ static bool naive_next_run(const bool *pages, bool shared, uint64_t *first,
     return *count > 0;
 }
 
-static void check_runs(const GuestMemfdBlock *block, const bool *pages,
+static void check_runs(const GuestMemfdBlock *block, const SplitPage *pages,
                        bool shared, uint64_t first, uint64_t end)
 {
     const size_t page = qemu_real_host_page_size();
@@ -204,24 +207,28 @@ static void test_splitter(void)
     enum { PAGES = 300 };
     Rig *rig = rig_new_simple(PAGES);
     GuestMemfdBlock *block = rig->blocks[0];
-    bool pages[PAGES];
+    SplitPage pages[PAGES];
     uint64_t n, r, end;
     unsigned i;
 
     for (n = 0; n < 20000; n++) {
         uint64_t density = 1 + model_random(seed, n) % 64;
-        bool shared = model_random(seed, n + 1) % 2;
+        bool shared = model_random(seed, n + 1) % 2, changed = false;
 
         for (i = 0; i < PAGES; i++) {
-            shared ^= model_random(seed, n * PAGES + i) % density == 0;
-            pages[i] = shared;
+            r = model_random(seed, n * PAGES + i);
+            shared ^= r % density == 0;
+            changed ^= n % 4 && (r >> 32) % density == 0;
+            pages[i] = changed ? IS_CHANGED : shared;
             (shared ? set_bit : clear_bit)(i, block->attributes->bitmap);
+            (changed ? set_bit : clear_bit)(i, block->changed);
         }
         r = model_random(seed, ~n);
         end = r % (PAGES + 1);
         check_runs(block, pages, n % 2, (r >> 32) % (end + 1), end);
     }
     bitmap_set(block->attributes->bitmap, 0, PAGES);
+    bitmap_zero(block->changed, PAGES);
     rig_free(rig);
 }
 

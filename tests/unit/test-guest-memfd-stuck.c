@@ -7,10 +7,13 @@
  */
 
 #include "qemu/osdep.h"
+#include "system/guest-memfd-internal.h"
 #include "guest-memfd-rig.h"
 
 #define MODE_PRESERVE   GUEST_MEMFD_CONTENT_MODE_PRESERVE
 #define REFUSED         GUEST_MEMFD_REALISATION_REFUSED
+/* How often the engine tries to send a range back that is busy. */
+#define WAY_BACK_TRIES  100
 
 /* a at 0-15, b at 16-31, each with a listener. */
 static Rig *two_blocks(void)
@@ -110,21 +113,40 @@ static void test_rollback_stuck_to_shared(void)
 
     prepare_private(rig, 14, 4);
     rig->listeners[1].agrees = 0;
-    rig->convert_fault = (RigFault) { .after = 2, .count = 2, .error = -EIO };
-    expect_failure(rig, TO_SHARED, 14, 4, -ENOSPC,
+    rig->convert_fault = (RigFault) { .after = 2, .count = 2,
+                                      .error = -ENOMEM };
+    expect_failure(rig, TO_SHARED, 14, 4, -EIO,
                    "convert a 14+2 to-shared zero [P]\n"
-                   "zero a 14+2 [P]\n"
-                   "populate L0 14+2 [S]\n"
                    "convert b 0+2 to-shared zero [P]\n"
                    "zero b 0+2 [P]\n"
                    "populate L1 0+2 [S]\n"
-                   "convert b 0+2 to-private preserve [S]\n"
-                   "broken b 0+2 [S]\n"
-                   "discard L0 14+2 [S]\n"
-                   "convert a 14+2 to-private preserve [S]\n"
-                   "broken a 14+2 [S]\n");
+                   "convert b 0+2 to-private preserve [P]\n"
+                   "broken b 0+2 [P]\n"
+                   "convert a 14+2 to-private preserve [P]\n"
+                   "broken a 14+2 [P]\n");
     rig_expect_state(rig->blocks[0], "S14 P2");
     rig_expect_state(rig->blocks[1], "P2 S14");
+    g_assert_cmpuint(rig->broken, ==, 2);
+    rig_free(rig);
+}
+
+/* One run is lost, the rest goes back all the same. */
+static void test_rollback_stuck_in_part(void)
+{
+    Rig *rig = two_blocks();
+
+    prepare_private(rig, 14, 4);
+    rig->convert_fault = (RigFault) { .after = 1, .count = 2,
+                                      .error = -ENOMEM };
+    expect_failure(rig, TO_SHARED, 14, 4, -EIO,
+                   "convert a 14+2 to-shared zero [P]\n"
+                   "convert b 0+2 to-shared zero [P]\n"
+                   "convert b 0+2 to-private preserve [P]\n"
+                   "broken b 0+2 [P]\n"
+                   "convert a 14+2 to-private preserve [P]\n");
+    rig_expect_state(rig->blocks[0], "S14 P2");
+    rig_expect_state(rig->blocks[1], "P2 S14");
+    g_assert_cmpuint(rig->broken, ==, 1);
     rig_free(rig);
 }
 
@@ -137,23 +159,109 @@ static void test_interrupted_way_back(void)
 
     rig->convert_fault = (RigFault) { .count = 2, .error = -EINTR };
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 4, 4), ==, 0);
+    rig_expect_log(rig,
+                   "discard L0 4+4 [S]\n"
+                   "convert a 4+4 to-private default [S]\n"
+                   "convert a 4+4 to-shared preserve [S]\n"
+                   "convert a 4+4 to-shared preserve [S]\n"
+                   "populate L0 4+4 [S]\n"
+                   "discard L0 4+4 [S]\n"
+                   "convert a 4+4 to-private default [S]\n");
     g_assert_cmpuint(rig->broken, ==, 0);
+    g_assert_cmpuint(rig->sleeps, ==, 1);
+    g_assert_cmpuint(rig->blocks[0]->counters.retries, ==, 1);
     rig_expect_state(rig->blocks[0], "S4 P4 S8");
     rig_free(rig);
 }
 
-/* Pages that are private because nobody knows better are no success. */
+/* The last try of the way back is as good as the first one. */
+static void busy_way_back(GuestMemfdDirection direction, int error)
+{
+    Rig *rig = one_block();
+    GuestMemfdBlock *block = rig->blocks[0];
+
+    prepare_private(rig, 8, 8);
+    rig->calls = 0;
+    rig->convert_fault = (RigFault) { .count = WAY_BACK_TRIES,
+                                      .error = error, .progress = 1 };
+    g_assert_cmpint(rig_convert(rig, direction, 4, 8), ==, 0);
+    /* There, all tries of the way back, and there again; zeroing, too. */
+    g_assert_cmpuint(rig->calls, ==, 1 + WAY_BACK_TRIES + 1 +
+                     (direction == TO_SHARED));
+    g_assert_cmpuint(rig->broken, ==, 0);
+    g_assert_cmpuint(rig->sleeps, ==, 1);
+    g_assert_cmpuint(block->counters.retries, ==, 1);
+    rig_expect_state(block, direction == TO_PRIVATE ? "S4 P12" : "S12 P4");
+    rig_free(rig);
+}
+
+static void test_busy_way_back(void)
+{
+    busy_way_back(TO_PRIVATE, -EAGAIN);
+    busy_way_back(TO_PRIVATE, -EINTR);
+    busy_way_back(TO_SHARED, -EAGAIN);
+    busy_way_back(TO_SHARED, -EINTR);
+}
+
+/*
+ * Pages that are private because nobody knows better are no success, and
+ * another try would meet them as if they were right.
+ */
+static void stuck_is_no_success(GuestMemfdDirection direction, int error)
+{
+    Rig *rig = one_block();
+    GuestMemfdBlock *block = rig->blocks[0];
+
+    prepare_private(rig, 8, 8);
+    rig->calls = 0;
+    rig->convert_fault = (RigFault) { .count = 1 + WAY_BACK_TRIES,
+                                      .error = error, .progress = 1 };
+    g_assert_cmpint(rig_convert(rig, direction, 4, 8), ==, -EIO);
+    g_assert_cmpuint(rig->calls, ==, 1 + WAY_BACK_TRIES);
+    g_assert_cmpuint(rig->broken, ==, 1);
+    g_assert_cmpuint(rig->sleeps, ==, 0);
+    g_assert_cmpuint(block->counters.failures[
+                         guest_memfd_errno_place(-EIO)], ==, 1);
+    rig_expect_state(block, direction == TO_PRIVATE ? "S4 P12" : "S8 P8");
+    rig_free(rig);
+}
+
 static void test_stuck_is_no_success(void)
+{
+    stuck_is_no_success(TO_PRIVATE, -EAGAIN);
+    stuck_is_no_success(TO_PRIVATE, -EINTR);
+    stuck_is_no_success(TO_SHARED, -EAGAIN);
+    stuck_is_no_success(TO_SHARED, -EINTR);
+}
+
+/* The same where it is the rollback that gets stuck. */
+static void test_stuck_rollback_is_no_success(void)
 {
     Rig *rig = one_block();
 
-    rig->engine.retry_timeout_ms = 20;
-    rig->convert_fault = (RigFault) { .count = UINT_MAX, .error = -EAGAIN,
-                                      .progress = 1 };
-    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 4, 4), <, 0);
+    prepare_private(rig, 4, 4);
+    rig->calls = 0;
+    rig->listeners[0].agrees = 0;
+    rig->listeners[0].error = -EAGAIN;
+    rig->convert_fault = (RigFault) { .after = 1, .count = WAY_BACK_TRIES,
+                                      .error = -EAGAIN };
+    g_assert_cmpint(rig_convert(rig, TO_SHARED, 4, 4), ==, -EIO);
+    /* There, zeroing, and all tries of the way back. */
+    g_assert_cmpuint(rig->calls, ==, 2 + WAY_BACK_TRIES);
     g_assert_cmpuint(rig->broken, ==, 1);
+    g_assert_cmpuint(rig->sleeps, ==, 0);
     rig_expect_state(rig->blocks[0], "S4 P4 S8");
     rig_free(rig);
+}
+
+/* The second run, 9-11, is busy once; there is no lossless way back. */
+static int ask_lossy(Rig *rig, GuestMemfdIntent intent)
+{
+    rig->engine.provider->offer.how[TO_SHARED][MODE_PRESERVE] = REFUSED;
+    prepare_private(rig, 8, 1);
+    rig->convert_fault = (RigFault) { .after = 1, .count = 1,
+                                      .error = -EAGAIN };
+    return rig_ask(rig, TO_PRIVATE, intent, 4, 8, NULL);
 }
 
 /*
@@ -164,16 +272,34 @@ static void test_stuck_is_no_success(void)
 static void test_preserve_after_lossy_way_back(void)
 {
     Rig *rig = one_block();
-    bool lost;
-    int ret;
+    GuestMemfdBlock *block = rig->blocks[0];
 
-    rig->engine.provider->offer.how[TO_SHARED][MODE_PRESERVE] = REFUSED;
-    prepare_private(rig, 8, 1);
-    rig->convert_fault = (RigFault) { .after = 1, .count = 1,
-                                      .error = -EAGAIN };
-    ret = rig_ask(rig, TO_PRIVATE, PRESERVE, 4, 8, NULL);
-    lost = strstr(rig->log->str, "convert a 4+4 to-shared default");
-    g_assert_true(ret < 0 || !lost);
+    g_assert_cmpint(ask_lossy(rig, PRESERVE), ==, -EIO);
+    rig_expect_log(rig,
+                   "discard L0 4+4 [S]\n"
+                   "convert a 4+4 to-private preserve [S]\n"
+                   "discard L0 9+3 [S]\n"
+                   "convert a 9+3 to-private preserve [S]\n"
+                   "convert a 9+3 to-shared default [S]\n"
+                   "populate L0 9+3 [S]\n"
+                   "convert a 4+4 to-shared default [P]\n"
+                   "populate L0 4+4 [S]\n");
+    g_assert_cmpuint(rig->sleeps, ==, 0);
+    g_assert_cmpuint(rig->broken, ==, 0);
+    g_assert_cmpuint(block->counters.failures[
+                         guest_memfd_errno_place(-EIO)], ==, 1);
+    rig_expect_state(block, "S8 P1 S7");
+    rig_free(rig);
+}
+
+/* Who wants no bytes preserved may try again. */
+static void test_default_after_lossy_way_back(void)
+{
+    Rig *rig = one_block();
+
+    g_assert_cmpint(ask_lossy(rig, UNSPECIFIED), ==, 0);
+    g_assert_cmpuint(rig->sleeps, ==, 1);
+    rig_expect_state(rig->blocks[0], "S4 P8 S4");
     rig_free(rig);
 }
 
@@ -184,10 +310,15 @@ int main(int argc, char **argv)
         { "run-to-shared", test_run_stuck_to_shared },
         { "rollback-to-private", test_rollback_stuck_to_private },
         { "rollback-to-shared", test_rollback_stuck_to_shared },
+        { "rollback-in-part", test_rollback_stuck_in_part },
         { "interrupted-way-back", test_interrupted_way_back },
+        { "busy-way-back", test_busy_way_back },
         { "no-success", test_stuck_is_no_success },
+        { "no-success-of-rollback", test_stuck_rollback_is_no_success },
         { "preserve-after-lossy-way-back",
           test_preserve_after_lossy_way_back },
+        { "default-after-lossy-way-back",
+          test_default_after_lossy_way_back },
     };
     unsigned i;
 

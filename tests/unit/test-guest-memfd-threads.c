@@ -10,6 +10,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qapi/error.h"
 #include "qemu/bitmap.h"
 #include "qemu/lockable.h"
 #include "qemu/main-loop.h"
@@ -24,6 +25,7 @@
 #define MIRROR          1000        /* the GPA of the second mapping */
 #define RUN_US          600000
 #define DEADLOCK_S      30
+#define FAULTS          20000
 
 typedef struct Vcpu {
     QemuThread thread;
@@ -33,6 +35,7 @@ typedef struct Vcpu {
     bool own_pages;                 /* that nobody else converts */
 
     uint64_t answers;
+    uint64_t failures;
     uint64_t changed[GUEST_MEMFD_DIRECTION__MAX];
     uint64_t asked;                 /* of the requests that succeeded */
 } Vcpu;
@@ -278,11 +281,67 @@ static void test_emulated(void)
     run(TYPE_GUEST_MEMFD_PROVIDER_EMULATED, false);
 }
 
+/* --- faults ------------------------------------------------------------ */
+
+/* Back and forth with one page, whatever it takes. */
+static void *faulty_vcpu_main(void *opaque)
+{
+    Vcpu *vcpu = opaque;
+    GuestMemfdRequest req = rig_request(TO_PRIVATE, PRESERVE,
+                                        vcpu->index * OWN_PAGES, 1);
+
+    while (vcpu->answers++ < FAULTS) {
+        int ret = guest_memfd_engine_convert(&vcpu->rig->engine, &req, NULL);
+
+        if (ret) {
+            g_assert_cmpint(ret, ==, -EIO);
+            vcpu->failures++;
+        } else {
+            req.direction = !req.direction;
+        }
+    }
+    return NULL;
+}
+
+/* Each fault that is asked for fails one request, and no more do. */
+static void test_faults(void)
+{
+    Rig *rig = new_rig(TYPE_GUEST_MEMFD_PROVIDER_EMULATED);
+    Object *provider = OBJECT(rig->engine.provider);
+    Vcpu vcpus[VCPUS] = { };
+    uint64_t failures = 0;
+    unsigned i;
+
+    object_property_set_uint(provider, "fault-errno", EIO, &error_abort);
+    object_property_set_uint(provider, "fault-after", FAULTS, &error_abort);
+    object_property_set_uint(provider, "fault-count", FAULTS, &error_abort);
+    alarm(DEADLOCK_S);
+    for (i = 0; i < VCPUS; i++) {
+        vcpus[i].rig = rig;
+        vcpus[i].index = i;
+        qemu_thread_create(&vcpus[i].thread, "vcpu", faulty_vcpu_main,
+                           &vcpus[i], QEMU_THREAD_JOINABLE);
+    }
+    for (i = 0; i < VCPUS; i++) {
+        qemu_thread_join(&vcpus[i].thread);
+        failures += vcpus[i].failures;
+    }
+    alarm(0);
+    g_assert_cmpuint(failures, ==, FAULTS);
+    g_assert_cmpuint(object_property_get_uint(provider, "fault-after",
+                                              &error_abort), ==, 0);
+    g_assert_cmpuint(object_property_get_uint(provider, "fault-count",
+                                              &error_abort), ==, 0);
+    g_assert_cmpuint(rig->broken, ==, 0);
+    rig_free(rig);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/guest-memfd/threads/disjoint", test_disjoint);
     g_test_add_func("/guest-memfd/threads/overlapping", test_overlapping);
     g_test_add_func("/guest-memfd/threads/emulated", test_emulated);
+    g_test_add_func("/guest-memfd/threads/faults", test_faults);
     return g_test_run();
 }
