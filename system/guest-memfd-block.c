@@ -5,7 +5,10 @@
  */
 
 #include "qemu/osdep.h"
+#include <sys/mman.h>
+#include "qapi/error.h"
 #include "qemu/bitmap.h"
+#include "qemu/mmap-alloc.h"
 #include "system/ramblock.h"
 #include "guest-memfd-internal.h"
 
@@ -45,6 +48,28 @@ GuestMemfdBlock *guest_memfd_block_new(GuestMemfdEngine *engine,
     block->changed = bitmap_new(page_of(size));
     QLIST_INSERT_HEAD(&engine->blocks, block, next);
     return block;
+}
+
+bool guest_memfd_block_map(GuestMemfdBlock *block, int fd, Error **errp)
+{
+    void *host = qemu_ram_mmap(fd, block->size, QEMU_VMALLOC_ALIGN,
+                               QEMU_MAP_SHARED | QEMU_MAP_NORESERVE, 0);
+
+    if (host == MAP_FAILED) {
+        error_setg_errno(errp, errno, "cannot map guest memory '%s'",
+                         block->name);
+        close(fd);
+        return false;
+    }
+    block->fd = fd;
+    block->host = host;
+    return true;
+}
+
+void guest_memfd_block_unmap(GuestMemfdBlock *block)
+{
+    qemu_ram_munmap(block->fd, block->host, block->size);
+    close(block->fd);
 }
 
 void guest_memfd_block_set_attributes(GuestMemfdBlock *block,

@@ -19,7 +19,6 @@
 #include "qapi/visitor.h"
 #include "qemu/bitmap.h"
 #include "qemu/memfd.h"
-#include "qemu/mmap-alloc.h"
 #include "qemu/module.h"
 #include "guest-memfd-internal.h"
 #include "trace.h"
@@ -43,28 +42,14 @@ struct GuestMemfdEmulated {
 };
 
 static bool emulated_block_alloc(GuestMemfdProvider *provider,
-                                GuestMemfdBlock *block, Error **errp)
+                                 GuestMemfdBlock *block, Error **errp)
 {
-    const size_t align = QEMU_VMALLOC_ALIGN;
-    void *host;
-    int fd;
+    int fd = qemu_memfd_create("guest-memfd-emulated", block->size, false, 0,
+                               0, errp);
 
-    fd = qemu_memfd_create("guest-memfd-emulated", block->size, false, 0, 0,
-                           errp);
-    if (fd < 0) {
+    if (fd < 0 || !guest_memfd_block_map(block, fd, errp)) {
         return false;
     }
-    host = qemu_ram_mmap(fd, block->size, align,
-                         QEMU_MAP_SHARED | QEMU_MAP_NORESERVE, 0);
-    if (host == MAP_FAILED) {
-        error_setg_errno(errp, errno, "cannot map guest memory '%s'",
-                         block->name);
-        close(fd);
-        return false;
-    }
-
-    block->fd = fd;
-    block->host = host;
     /* Bit set: private. */
     block->provider_data = bitmap_new(block->size / guest_memfd_page_size());
     return true;

@@ -93,8 +93,7 @@ bool guest_memfd_ram_block_init(RAMBlock *rb, Error **errp)
         return true;
     }
 
-    qemu_anon_ram_free(block->host, block->size);
-    close(block->fd);
+    guest_memfd_block_unmap(block);
     guest_memfd_block_free(block);
     rb->host = NULL;
     rb->guest_memfd = -1;

@@ -15,7 +15,6 @@
 #include "qapi/error.h"
 #include "qemu/bitmap.h"
 #include "qemu/error-report.h"
-#include "qemu/mmap-alloc.h"
 #include "qemu/module.h"
 #include "qemu/rcu.h"
 #include "qemu/units.h"
@@ -122,26 +121,14 @@ static bool in_place_block_alloc(GuestMemfdProvider *provider,
 {
     int fd = kvm_create_guest_memfd(block->size, GUEST_MEMFD_FLAG_MMAP |
                                     GUEST_MEMFD_FLAG_INIT_SHARED, errp);
-    void *host;
 
-    if (fd < 0) {
+    if (fd < 0 || !guest_memfd_block_map(block, fd, errp)) {
         return false;
     }
-    host = qemu_ram_mmap(fd, block->size, QEMU_VMALLOC_ALIGN,
-                         QEMU_MAP_SHARED, 0);
-    if (host == MAP_FAILED) {
-        error_setg_errno(errp, errno, "cannot map guest memory '%s'",
-                         block->name);
-        close(fd);
+    if (!kvm_guest_memfd_guard(block->host, block->size, errp)) {
+        guest_memfd_block_unmap(block);
         return false;
     }
-    if (!kvm_guest_memfd_guard(host, block->size, errp)) {
-        qemu_ram_munmap(fd, host, block->size);
-        close(fd);
-        return false;
-    }
-    block->fd = fd;
-    block->host = host;
     return true;
 }
 

@@ -327,6 +327,10 @@ int guest_memfd_engine_convert_block(GuestMemfdEngine *engine,
 GuestMemfdBlock *guest_memfd_block_new(GuestMemfdEngine *engine,
                                        RAMBlock *ram_block, const char *name,
                                        uint64_t size, Error **errp);
+/* For providers.  On failure @fd is closed. */
+bool guest_memfd_block_map(GuestMemfdBlock *block, int fd, Error **errp);
+void guest_memfd_block_unmap(GuestMemfdBlock *block);
+
 /* @attributes is new, all private; @shared: all pages are shared. */
 void guest_memfd_block_set_attributes(GuestMemfdBlock *block,
                                       struct RamBlockAttributes *attributes,
