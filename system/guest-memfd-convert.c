@@ -218,8 +218,8 @@ static int find_or_hold(Conversion *c, const GuestMemfdSection *s)
  * to preserve them, where it can: that keeps any promise but zero, and
  * zeroing is left to when nothing can fail any more.
  */
-static GuestMemfdContentMode run_mode(const Conversion *c,
-                                      GuestMemfdBlock *block, uint64_t size)
+static GuestMemfdContentMode run_mode(Conversion *c, GuestMemfdBlock *block,
+                                      uint64_t size)
 {
     const GuestMemfdContentMode preserve = GUEST_MEMFD_CONTENT_MODE_PRESERVE;
     const GuestMemfdOffer *offer = &c->engine->provider->offer;
@@ -230,6 +230,10 @@ static GuestMemfdContentMode run_mode(const Conversion *c,
     }
     if (block->decision.mode == GUEST_MEMFD_CONTENT_MODE_ZERO) {
         block->decision.realisation = GUEST_MEMFD_REALISATION_EMULATED;
+        if (!block->next_held) {
+            /* The first block: the one that the outcome is about. */
+            c->outcome.decision = block->decision;
+        }
     }
     return preserve;
 }

@@ -40,6 +40,14 @@ const Place *model_nth_place(unsigned n)
     return n < ARRAY_SIZE(places) ? &places[n] : NULL;
 }
 
+const Place *model_only_place(const Step *s)
+{
+    const Place *place = model_place(s->gpa);
+
+    return place && !place->mmio &&
+           s->gpa + s->pages <= place->gpa + place->pages ? place : NULL;
+}
+
 /* --- steps ------------------------------------------------------------- */
 
 uint64_t model_random(uint64_t seed, uint64_t n)
@@ -88,13 +96,23 @@ char *model_describe_step(uint64_t seed, uint64_t n)
 /* Both ways, one way or none: the way back may lose the bytes. */
 static void offer_preserve(GuestMemfdOffer *offer, unsigned ways)
 {
+    static const GuestMemfdRealisation how[4] = {
+        GUEST_MEMFD_REALISATION_REFUSED, GUEST_MEMFD_REALISATION_EMULATED,
+        GUEST_MEMFD_REALISATION_KERNEL, GUEST_MEMFD_REALISATION_KERNEL,
+    };
     unsigned d;
 
     for (d = 0; d < GUEST_MEMFD_DIRECTION__MAX; d++) {
-        offer->how[d][GUEST_MEMFD_CONTENT_MODE_PRESERVE] = ways >> d & 1 ?
-            GUEST_MEMFD_REALISATION_EMULATED :
-            GUEST_MEMFD_REALISATION_REFUSED;
+        offer->how[d][GUEST_MEMFD_CONTENT_MODE_PRESERVE] = how[ways % 4];
+        ways /= 4;
     }
+}
+
+GuestMemfdRealisation model_preserve(const Rig *rig,
+                                     GuestMemfdDirection direction)
+{
+    return rig->engine.provider->offer.how[direction]
+               [GUEST_MEMFD_CONTENT_MODE_PRESERVE];
 }
 
 void model_change_policy(Rig *rig, const Step *s)
@@ -132,19 +150,49 @@ void model_arm_fault(Rig *rig, const Step *s)
 {
     static const int errors[] = { EAGAIN, EINTR, ENOMEM, EIO };
     const int error = errors[s->value % ARRAY_SIZE(errors)];
-    const unsigned after = (s->value >> 8) % 8, progress = s->gpa % 16;
+    const unsigned after = (s->value >> 8) % 8;
     const bool stuck = (s->value >> 16) % 16 == 0;
     const unsigned count = stuck ? STUCK : 1 + (s->value >> 12) % 3;
     Object *provider = OBJECT(rig->engine.provider);
 
     if (!model_is_emulated(rig)) {
-        rig->convert_fault = (RigFault) { after, count, -error, progress };
+        rig->convert_fault = (RigFault) { after, count, -error, 0 };
         return;
     }
     object_property_set_uint(provider, "fault-errno", error, &error_abort);
     object_property_set_uint(provider, "fault-after", after, &error_abort);
     object_property_set_uint(provider, "fault-count", count, &error_abort);
-    object_property_set_uint(provider, "fault-progress",
+}
+
+static int armed_error(const Rig *rig)
+{
+    if (!model_is_emulated(rig)) {
+        return -rig->convert_fault.error;
+    }
+    return object_property_get_uint(OBJECT(rig->engine.provider),
+                                    "fault-errno", &error_abort);
+}
+
+/*
+ * A provider that asks for another try has changed no page, unless it can
+ * preserve the bytes on the way back; and so on the way back itself.
+ */
+void model_set_progress(Rig *rig, const Step *s)
+{
+    const GuestMemfdRealisation refused = GUEST_MEMFD_REALISATION_REFUSED;
+    const int error = armed_error(rig);
+    unsigned progress = s->value % 16;
+
+    if ((error == EAGAIN || error == EINTR) &&
+        (model_preserve(rig, TO_SHARED) == refused ||
+         model_preserve(rig, TO_PRIVATE) == refused)) {
+        progress = 0;
+    }
+    if (!model_is_emulated(rig)) {
+        rig->convert_fault.progress = progress;
+        return;
+    }
+    object_property_set_uint(OBJECT(rig->engine.provider), "fault-progress",
                              progress * qemu_real_host_page_size(),
                              &error_abort);
 }

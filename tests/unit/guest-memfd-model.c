@@ -29,7 +29,7 @@ typedef struct Counts {
 struct Model {
     Rig *rig;
     bool emulated;
-    bool retried;                   /* is the request of this step */
+    bool kept;                      /* bytes are, on the way there */
     Page pages[BLOCKS][MAX_PAGES];
     Counts counts[BLOCKS];
 };
@@ -84,12 +84,9 @@ static void write_pages(Model *m, const Step *s)
 
 /* --- pages without a way back ------------------------------------------ */
 
-/* --- pages without a way back ------------------------------------------ */
-
 static bool way_back_is_lossy(const Model *m, const Step *s)
 {
-    return m->rig->engine.provider->offer.how[!s->direction]
-               [GUEST_MEMFD_CONTENT_MODE_PRESERVE] ==
+    return model_preserve(m->rig, !s->direction) ==
            GUEST_MEMFD_REALISATION_REFUSED;
 }
 
@@ -150,6 +147,29 @@ static bool listener_refused(const Model *m)
     return m->rig->listeners[0].agrees < 0;
 }
 
+/* All pages of the request change, and lie in one piece. */
+static bool is_one_run(const Model *m, const Step *s)
+{
+    const Place *place = model_only_place(s);
+    unsigned gpa;
+
+    for (gpa = s->gpa; place && gpa < s->gpa + s->pages; gpa++) {
+        if (m->pages[place->block][gpa - place->gpa + place->first].shared ==
+            (s->direction == TO_SHARED)) {
+            return false;
+        }
+    }
+    return place;
+}
+
+/* The kernel is asked to, so that a request of several runs can fail. */
+static bool keeps_bytes(const Model *m, const Step *s)
+{
+    return !is_one_run(m, s) &&
+           model_preserve(m->rig, s->direction) ==
+           GUEST_MEMFD_REALISATION_KERNEL;
+}
+
 /*
  * The contents of a page that was or, if @failed, was to be converted.  The
  * bytes of a failed conversion are as before if they can be kept on the way
@@ -161,13 +181,11 @@ static void convert_contents(const Model *m, const Step *s, int block,
 {
     const GuestMemfdContentMode mode = decide(m, s, block).mode;
 
-    if (mode == GUEST_MEMFD_CONTENT_MODE_DEFAULT ||
-        (failed && way_back_is_lossy(m, s))) {
+    if (failed && way_back_is_lossy(m, s)) {
         p->known = false;
-    } else if (mode == GUEST_MEMFD_CONTENT_MODE_PRESERVE) {
-        /* A run that failed half-way went back before it was retried. */
-        p->known &= !(m->retried && way_back_is_lossy(m, s));
-    } else {
+    } else if (mode == GUEST_MEMFD_CONTENT_MODE_DEFAULT) {
+        p->known &= failed && m->kept;
+    } else if (mode == GUEST_MEMFD_CONTENT_MODE_ZERO) {
         p->known &= failed;
         if (!failed || listener_refused(m)) {
             p->known = !failed;
@@ -320,7 +338,6 @@ static void limit_listeners(Model *m, const Step *s)
 static void convert(Model *m, const Step *s)
 {
     const unsigned armed = model_armed_faults(m->rig);
-    const unsigned sleeps = m->rig->sleeps;
     GuestMemfdOutcome outcome;
     uint64_t rollbacks[BLOCKS];
     int block, want = refusal(m, s, &block), ret;
@@ -330,9 +347,10 @@ static void convert(Model *m, const Step *s)
         rollbacks[i] = m->rig->blocks[i]->counters.rollbacks;
     }
     limit_listeners(m, s);
+    model_set_progress(m->rig, s);
+    m->kept = keeps_bytes(m, s);
     ret = rig_ask(m->rig, s->direction, s->intent, s->gpa, s->pages,
                   &outcome);
-    m->retried = m->rig->sleeps > sleeps;
     if (m->rig->broken || lost_bytes(m, s, rollbacks)) {
         g_assert_cmpint(ret, ==, -EIO);
     }

@@ -40,12 +40,18 @@ extern const unsigned model_block_pages[MODEL_BLOCKS];
 /* NULL where there is nothing. */
 const Place *model_place(unsigned gpa);
 const Place *model_nth_place(unsigned n);
+/* The memory that all of @s is about; NULL if it is not one piece. */
+const Place *model_only_place(const Step *s);
 
 /* The steps that only prepare others: for the engine, and so for the model. */
 void model_change_policy(Rig *rig, const Step *s);
 void model_arm_fault(Rig *rig, const Step *s);
+/* How far a fault gets that the conversion @s may meet. */
+void model_set_progress(Rig *rig, const Step *s);
 unsigned model_armed_faults(const Rig *rig);
 bool model_is_emulated(const Rig *rig);
+GuestMemfdRealisation model_preserve(const Rig *rig,
+                                     GuestMemfdDirection direction);
 
 typedef struct Model Model;
 

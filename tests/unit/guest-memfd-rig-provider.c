@@ -167,7 +167,10 @@ static int rig_convert_pages(GuestMemfdProvider *provider,
     return 0;
 }
 
-/* Shared underneath, but recorded as private: nobody sees the pages yet. */
+/*
+ * Shared underneath, but recorded as private: nobody sees the pages yet, nor
+ * any other that the request changed in the block.
+ */
 static void rig_zero_pages(GuestMemfdProvider *provider,
                            GuestMemfdBlock *block, uint64_t offset,
                            uint64_t size)
@@ -180,6 +183,12 @@ static void rig_zero_pages(GuestMemfdProvider *provider,
     rig_note(rig, block, "zero", block->name, offset, size, "");
     g_assert(all_bits(block->provider_data, first, end, false));
     g_assert(all_bits(block->attributes->bitmap, first, end, false));
+    g_assert_false(bitmap_intersects(block->attributes->bitmap,
+                                     block->changed,
+                                     block->size / page_size()));
+    if (rig->on_zero) {
+        rig->on_zero(rig);
+    }
 }
 
 static bool rig_block_alloc(GuestMemfdProvider *provider,

@@ -88,6 +88,7 @@ struct Rig {
     unsigned broken;
     void (*on_lookup)(Rig *rig);
     void (*on_sleep)(Rig *rig);
+    void (*on_zero)(Rig *rig);
 };
 
 Rig *rig_new(const char *provider_type);

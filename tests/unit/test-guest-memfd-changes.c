@@ -238,7 +238,7 @@ static void test_unplugged(void)
     rig->on_lookup = second_lookup;
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 0, 32), ==, -EINVAL);
     rig_expect_log(rig,
-                   "convert a 0+16 to-private default [S]\n"
+                   "convert a 0+16 to-private preserve [S]\n"
                    "convert a 0+16 to-shared preserve [P]\n");
     rig_expect_state(rig->blocks[0], "S16");
     rig_free(rig);

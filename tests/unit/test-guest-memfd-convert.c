@@ -13,6 +13,8 @@
 #define MODE_DEFAULT    GUEST_MEMFD_CONTENT_MODE_DEFAULT
 #define MODE_ZERO       GUEST_MEMFD_CONTENT_MODE_ZERO
 #define MODE_PRESERVE   GUEST_MEMFD_CONTENT_MODE_PRESERVE
+#define KERNEL          GUEST_MEMFD_REALISATION_KERNEL
+#define EMULATED        GUEST_MEMFD_REALISATION_EMULATED
 
 /* Make pages private, and forget about it. */
 static void prepare_private(Rig *rig, uint64_t gpa, uint64_t pages)
@@ -71,12 +73,36 @@ static void test_order_of_runs(void)
     prepare_private(rig, 1, 2);
     prepare_private(rig, 62, 2);
     expect_ok(rig, TO_SHARED, 0, 64,
-              "convert a 1+2 to-shared zero [P]\n"
-              "convert a 62+2 to-shared zero [P]\n"
+              "convert a 1+2 to-shared preserve [P]\n"
+              "convert a 62+2 to-shared preserve [P]\n"
               "zero a 1+2 [P]\n"
               "zero a 62+2 [P]\n"
               "populate L0 1+2 [S]\n"
               "populate L0 62+2 [S]\n");
+    rig_expect_state(rig->blocks[0], "S64");
+    rig_free(rig);
+}
+
+static void nothing_recorded(Rig *rig)
+{
+    rig_expect_state(rig->blocks[0], "S1 P2 S3 P2 S55 P1");
+}
+
+static void test_all_cleared_first(void)
+{
+    Rig *rig = rig_new_simple(64);
+
+    prepare_private(rig, 1, 2);
+    prepare_private(rig, 6, 2);
+    prepare_private(rig, 63, 1);
+    rig->on_zero = nothing_recorded;
+    expect_ok(rig, TO_SHARED, 0, 64,
+              "convert a 1+2 to-shared preserve [P]\n"
+              "convert a 6+2 to-shared preserve [P]\n"
+              "convert a 63+1 to-shared preserve [P]\n"
+              "zero a 1+2 [P]\n"
+              "zero a 6+2 [P]\n"
+              "zero a 63+1 [P]\n");
     rig_expect_state(rig->blocks[0], "S64");
     rig_free(rig);
 }
@@ -146,6 +172,115 @@ static void test_outcome(void)
     rig_free(rig);
 }
 
+/* --- what the provider is asked for ------------------------------------ */
+
+/* All pages can be converted; @preserve is for that direction only. */
+static Rig *kernel_that(GuestMemfdRealisation preserve,
+                        GuestMemfdDirection direction)
+{
+    Rig *rig = rig_new(TYPE_RIG_PROVIDER);
+    GuestMemfdOffer *offer = &rig->engine.provider->offer;
+
+    offer->how[TO_SHARED][MODE_ZERO] = KERNEL;
+    offer->how[direction][MODE_PRESERVE] = preserve;
+    rig->all_private = direction == TO_SHARED;
+    rig_map(rig, 0, rig_block(rig, "a", 16), 0, 16);
+    return rig;
+}
+
+/* The decided @mode is kept in this way, whatever the provider is asked. */
+static void expect_mode(Rig *rig, GuestMemfdDirection direction,
+                        GuestMemfdContentMode mode,
+                        GuestMemfdRealisation how, const char *log)
+{
+    const GuestMemfdIntent intent = mode == MODE_ZERO ? ZERO : UNSPECIFIED;
+    const GuestMemfdCounters *counters = &rig->blocks[0]->counters;
+    const uint64_t modes = counters->modes[mode];
+    const uint64_t realisations = counters->realisations[how];
+    GuestMemfdOutcome outcome;
+
+    rig->engine.content_policy = GUEST_MEMFD_CONTENT_POLICY_DEFAULT;
+    g_assert_cmpint(rig_ask(rig, direction, intent, 0, 16, &outcome), ==, 0);
+    rig_expect_log(rig, log);
+    g_assert_cmpuint(counters->modes[mode], ==, modes + 1);
+    g_assert_cmpuint(counters->realisations[how], ==, realisations + 1);
+    g_assert_cmpint(outcome.decision.mode, ==, mode);
+    g_assert_cmpint(outcome.decision.realisation, ==, how);
+}
+
+static void test_one_run(void)
+{
+    Rig *rig = kernel_that(KERNEL, TO_PRIVATE);
+
+    expect_mode(rig, TO_PRIVATE, MODE_DEFAULT, KERNEL,
+                "convert a 0+16 to-private default [S]\n");
+    expect_mode(rig, TO_SHARED, MODE_DEFAULT, KERNEL,
+                "convert a 0+16 to-shared default [P]\n");
+    prepare_private(rig, 0, 16);
+    expect_mode(rig, TO_SHARED, MODE_ZERO, KERNEL,
+                "convert a 0+16 to-shared zero [P]\n");
+    rig_free(rig);
+}
+
+/* Pages 4-7 are right already, so the request is of two runs. */
+static void check_two_runs(GuestMemfdRealisation preserve,
+                           GuestMemfdDirection direction,
+                           GuestMemfdContentMode mode,
+                           GuestMemfdRealisation how, const char *log)
+{
+    Rig *rig = kernel_that(preserve, direction);
+
+    g_assert_cmpint(rig_convert(rig, direction, 4, 4), ==, 0);
+    g_string_truncate(rig->log, 0);
+    expect_mode(rig, direction, mode, how, log);
+    rig_expect_state(rig->blocks[0], direction == TO_SHARED ? "S16" : "P16");
+    rig_free(rig);
+}
+
+static void test_two_runs(void)
+{
+    check_two_runs(KERNEL, TO_PRIVATE, MODE_DEFAULT, KERNEL,
+                   "convert a 0+4 to-private preserve [S]\n"
+                   "convert a 8+8 to-private preserve [S]\n");
+    check_two_runs(KERNEL, TO_SHARED, MODE_DEFAULT, KERNEL,
+                   "convert a 0+4 to-shared preserve [P]\n"
+                   "convert a 8+8 to-shared preserve [P]\n");
+}
+
+/* QEMU keeps the promise that the kernel was not asked to keep. */
+static void test_two_runs_zero(void)
+{
+    check_two_runs(KERNEL, TO_SHARED, MODE_ZERO, EMULATED,
+                   "convert a 0+4 to-shared preserve [P]\n"
+                   "convert a 8+8 to-shared preserve [P]\n"
+                   "zero a 0+4 [P]\n"
+                   "zero a 8+8 [P]\n");
+}
+
+/* Only a kernel preserves bytes while it converts. */
+static void check_no_preserve(GuestMemfdRealisation preserve)
+{
+    check_two_runs(preserve, TO_PRIVATE, MODE_DEFAULT, KERNEL,
+                   "convert a 0+4 to-private default [S]\n"
+                   "convert a 8+8 to-private default [S]\n");
+    check_two_runs(preserve, TO_SHARED, MODE_DEFAULT, KERNEL,
+                   "convert a 0+4 to-shared default [P]\n"
+                   "convert a 8+8 to-shared default [P]\n");
+    check_two_runs(preserve, TO_SHARED, MODE_ZERO, KERNEL,
+                   "convert a 0+4 to-shared zero [P]\n"
+                   "convert a 8+8 to-shared zero [P]\n");
+}
+
+static void test_preserve_emulated(void)
+{
+    check_no_preserve(EMULATED);
+}
+
+static void test_preserve_refused(void)
+{
+    check_no_preserve(GUEST_MEMFD_REALISATION_REFUSED);
+}
+
 /* --- runs -------------------------------------------------------------- */
 
 static void test_already_right(void)
@@ -168,9 +303,9 @@ static void test_mixed(void)
     prepare_private(rig, 60, 10);
     prepare_private(rig, 129, 1);
     expect_ok(rig, TO_PRIVATE, 0, 130,
-              "convert a 0+1 to-private default [S]\n"
-              "convert a 2+58 to-private default [S]\n"
-              "convert a 70+59 to-private default [S]\n");
+              "convert a 0+1 to-private preserve [S]\n"
+              "convert a 2+58 to-private preserve [S]\n"
+              "convert a 70+59 to-private preserve [S]\n");
     rig_expect_state(rig->blocks[0], "P130");
     rig_free(rig);
 }
@@ -195,8 +330,9 @@ static void check_one_run(Rig *rig, unsigned first, unsigned pages)
     g_autofree char *there = g_strdup_printf(
         "convert a %u+%u to-private default [S]\n", first, pages);
     g_autofree char *back = g_strdup_printf(
-        "convert a %u+%u to-shared zero [P]\n"
-        "zero a %u+%u [P]\n", first, pages, first, pages);
+        "convert a %u+%u to-shared %s [P]\n"
+        "zero a %u+%u [P]\n", first, pages,
+        pages == 200 ? "zero" : "preserve", first, pages);
 
     expect_ok(rig, TO_PRIVATE, first, pages, there);
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, first, pages), ==, 0);
@@ -280,9 +416,15 @@ int main(int argc, char **argv)
         { "order/to-private", test_order_to_private },
         { "order/to-shared", test_order_to_shared },
         { "order/of-runs", test_order_of_runs },
+        { "order/all-cleared-first", test_all_cleared_first },
         { "order/zero-by-kernel", test_zero_by_kernel },
         { "order/modes", test_modes },
         { "outcome", test_outcome },
+        { "asked/one-run", test_one_run },
+        { "asked/two-runs", test_two_runs },
+        { "asked/two-runs-zero", test_two_runs_zero },
+        { "asked/preserve-emulated", test_preserve_emulated },
+        { "asked/preserve-refused", test_preserve_refused },
         { "runs/already-right", test_already_right },
         { "runs/mixed", test_mixed },
         { "runs/alternating", test_alternating },

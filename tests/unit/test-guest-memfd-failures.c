@@ -216,8 +216,8 @@ static void test_before_zero(void)
     rig->convert_fault = (RigFault) { .after = 1, .count = 1, .error = -EIO,
                                       .progress = 2 };
     expect_failure(rig, TO_SHARED, 0, 16, -EIO,
-                   "convert a 0+2 to-shared zero [P]\n"
-                   "convert a 4+2 to-shared zero [P]\n"
+                   "convert a 0+2 to-shared preserve [P]\n"
+                   "convert a 4+2 to-shared preserve [P]\n"
                    "convert a 4+2 to-private preserve [P]\n"
                    "convert a 0+2 to-private preserve [P]\n");
     rig_expect_state(rig->blocks[0], "P2 S2 P2 S10");
@@ -257,9 +257,9 @@ static void test_listener_refuses_later(void)
     prepare_private(rig, 8, 2);
     rig->listeners[0].agrees = 1;
     expect_failure(rig, TO_SHARED, 0, 16, -ENOSPC,
-                   "convert a 0+2 to-shared zero [P]\n"
-                   "convert a 4+2 to-shared zero [P]\n"
-                   "convert a 8+2 to-shared zero [P]\n"
+                   "convert a 0+2 to-shared preserve [P]\n"
+                   "convert a 4+2 to-shared preserve [P]\n"
+                   "convert a 8+2 to-shared preserve [P]\n"
                    "zero a 0+2 [P]\n"
                    "zero a 4+2 [P]\n"
                    "zero a 8+2 [P]\n"
@@ -285,11 +285,11 @@ static void test_rollback_to_private(void)
                                       .error = -ENOMEM };
     expect_failure(rig, TO_PRIVATE, 12, 8, -ENOMEM,
                    "discard L0 12+1 [S]\n"
-                   "convert a 12+1 to-private default [S]\n"
+                   "convert a 12+1 to-private preserve [S]\n"
                    "discard L0 14+2 [S]\n"
-                   "convert a 14+2 to-private default [S]\n"
+                   "convert a 14+2 to-private preserve [S]\n"
                    "discard L1 0+4 [S]\n"
-                   "convert b 0+4 to-private default [S]\n"
+                   "convert b 0+4 to-private preserve [S]\n"
                    "convert b 0+4 to-shared preserve [S]\n"
                    "populate L1 0+4 [S]\n"
                    "convert a 12+1 to-shared preserve [P]\n"
@@ -314,8 +314,8 @@ static void test_rollback_to_shared(void)
     rig->convert_fault = (RigFault) { .after = 1, .count = 1,
                                       .error = -ENOMEM };
     expect_failure(rig, TO_SHARED, 12, 8, -ENOMEM,
-                   "convert a 12+4 to-shared zero [P]\n"
-                   "convert b 0+4 to-shared zero [P]\n"
+                   "convert a 12+4 to-shared preserve [P]\n"
+                   "convert b 0+4 to-shared preserve [P]\n"
                    "convert b 0+4 to-private preserve [P]\n"
                    "convert a 12+4 to-private preserve [P]\n");
     rig_expect_state(rig->blocks[0], "S12 P4");
@@ -330,8 +330,8 @@ static void test_first_listener_refuses(void)
     prepare_private(rig, 12, 8);
     rig->listeners[1].agrees = 0;
     expect_failure(rig, TO_SHARED, 12, 8, -ENOSPC,
-                   "convert a 12+4 to-shared zero [P]\n"
-                   "convert b 0+4 to-shared zero [P]\n"
+                   "convert a 12+4 to-shared preserve [P]\n"
+                   "convert b 0+4 to-shared preserve [P]\n"
                    "zero b 0+4 [P]\n"
                    "populate L1 0+4 [S]\n"
                    "convert b 0+4 to-private preserve [P]\n"
@@ -349,8 +349,8 @@ static void test_last_listener_refuses(void)
     prepare_private(rig, 12, 8);
     rig->listeners[0].agrees = 0;
     expect_failure(rig, TO_SHARED, 12, 8, -ENOSPC,
-                   "convert a 12+4 to-shared zero [P]\n"
-                   "convert b 0+4 to-shared zero [P]\n"
+                   "convert a 12+4 to-shared preserve [P]\n"
+                   "convert b 0+4 to-shared preserve [P]\n"
                    "zero b 0+4 [P]\n"
                    "populate L1 0+4 [S]\n"
                    "zero a 12+4 [P]\n"
@@ -368,8 +368,8 @@ static void test_last_listener_refuses(void)
     rig->convert_fault = (RigFault) { .after = 1, .count = 1,
                                       .error = -ENOMEM };
     expect_failure(rig, TO_SHARED, 12, 8, -ENOMEM,
-                   "convert a 12+4 to-shared zero [P]\n"
-                   "convert b 0+4 to-shared zero [P]\n"
+                   "convert a 12+4 to-shared preserve [P]\n"
+                   "convert b 0+4 to-shared preserve [P]\n"
                    "convert b 0+4 to-private preserve [P]\n"
                    "convert a 12+4 to-private preserve [P]\n");
     rig_free(rig);

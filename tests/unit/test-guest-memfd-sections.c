@@ -47,12 +47,12 @@ static void test_two_blocks(void)
 
     rig_listen(rig, rig->blocks[1], 0, 16);
     expect_ok(rig, TO_PRIVATE, 12, 8,
-              "convert a 12+4 to-private default [S]\n"
+              "convert a 12+4 to-private preserve [S]\n"
               "discard L0 0+4 [S]\n"
-              "convert b 0+4 to-private default [S]\n");
+              "convert b 0+4 to-private preserve [S]\n");
     expect_ok(rig, TO_SHARED, 0, 32,
-              "convert a 12+4 to-shared zero [P]\n"
-              "convert b 0+4 to-shared zero [P]\n"
+              "convert a 12+4 to-shared preserve [P]\n"
+              "convert b 0+4 to-shared preserve [P]\n"
               "zero b 0+4 [P]\n"
               "populate L0 0+4 [S]\n"
               "zero a 12+4 [P]\n");
@@ -67,8 +67,8 @@ static void test_two_policies(void)
     prepare_private(rig, 0, 32);
     rig->blocks[1]->content_policy = GUEST_MEMFD_CONTENT_POLICY_DEFAULT;
     expect_ok(rig, TO_SHARED, 0, 32,
-              "convert a 0+16 to-shared zero [P]\n"
-              "convert b 0+16 to-shared default [P]\n"
+              "convert a 0+16 to-shared preserve [P]\n"
+              "convert b 0+16 to-shared preserve [P]\n"
               "zero a 0+16 [P]\n");
     rig_free(rig);
 }
@@ -87,8 +87,8 @@ static void test_pieces_of_a_block(void)
               "convert a 8+2 to-private default [S]\n");
     /* Over MMIO (8, 9) and a hole (10, 11); in the block, one run. */
     expect_ok(rig, TO_SHARED, 7, 6,
-              "convert a 7+1 to-shared zero [P]\n"
-              "convert a 8+1 to-shared zero [P]\n"
+              "convert a 7+1 to-shared preserve [P]\n"
+              "convert a 8+1 to-shared preserve [P]\n"
               "zero a 7+2 [P]\n");
     rig_expect_state(block, "S6 P1 S2 P1 S6");
     rig_free(rig);
@@ -105,8 +105,8 @@ static void test_alias(void)
     g_assert_cmpint(rig_ask(rig, TO_PRIVATE, UNSPECIFIED, 10, 8, &outcome),
                     ==, 0);
     rig_expect_log(rig,
-                   "convert a 10+6 to-private default [S]\n"
-                   "convert a 8+2 to-private default [S]\n");
+                   "convert a 10+6 to-private preserve [S]\n"
+                   "convert a 8+2 to-private preserve [S]\n");
     rig_check(rig);
     g_assert_cmpint(rig_ask(rig, TO_SHARED, PRESERVE, 8, 16, &outcome), ==,
                     0);
@@ -128,17 +128,17 @@ static void test_alias_to_shared(void)
     prepare_private(rig, 11, 1);
     /* 5-9, and from the alias 4-11. */
     expect_ok(rig, TO_SHARED, 5, 5,
-              "convert a 5+1 to-shared zero [P]\n"
-              "convert a 8+2 to-shared zero [P]\n"
+              "convert a 5+1 to-shared preserve [P]\n"
+              "convert a 8+2 to-shared preserve [P]\n"
               "zero a 5+1 [P]\n"
               "zero a 8+2 [P]\n"
               "populate L0 5+1 [S]\n"
               "populate L0 8+2 [S]\n");
     prepare_private(rig, 9, 4);
     expect_ok(rig, TO_SHARED, 10, 14,
-              "convert a 10+3 to-shared zero [P]\n"
-              "convert a 4+1 to-shared zero [P]\n"
-              "convert a 9+1 to-shared zero [P]\n"
+              "convert a 10+3 to-shared preserve [P]\n"
+              "convert a 4+1 to-shared preserve [P]\n"
+              "convert a 9+1 to-shared preserve [P]\n"
               "zero a 4+1 [P]\n"
               "zero a 9+4 [P]\n"
               "populate L0 4+1 [S]\n"
@@ -168,7 +168,7 @@ static void test_holes_and_mmio(void)
     expect_ok(rig, TO_SHARED, 10, 3, "");
     expect_ok(rig, TO_SHARED, 8, 2, "");
     expect_ok(rig, TO_SHARED, 0, 12,
-              "convert a 0+4 to-shared zero [P]\nzero a 0+4 [P]\n");
+              "convert a 0+4 to-shared preserve [P]\nzero a 0+4 [P]\n");
     rig_free(rig);
 }
 

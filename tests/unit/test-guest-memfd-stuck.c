@@ -7,10 +7,12 @@
  */
 
 #include "qemu/osdep.h"
+#include "qapi/error.h"
 #include "system/guest-memfd-internal.h"
 #include "guest-memfd-rig.h"
 
 #define MODE_PRESERVE   GUEST_MEMFD_CONTENT_MODE_PRESERVE
+#define KERNEL          GUEST_MEMFD_REALISATION_KERNEL
 #define REFUSED         GUEST_MEMFD_REALISATION_REFUSED
 /* How often the engine tries to send a range back that is busy. */
 #define WAY_BACK_TRIES  100
@@ -94,9 +96,9 @@ static void test_rollback_stuck_to_private(void)
     rig->convert_fault = (RigFault) { .after = 1, .count = 3, .error = -EIO };
     expect_failure(rig, TO_PRIVATE, 14, 4, -EIO,
                    "discard L0 14+2 [S]\n"
-                   "convert a 14+2 to-private default [S]\n"
+                   "convert a 14+2 to-private preserve [S]\n"
                    "discard L1 0+2 [S]\n"
-                   "convert b 0+2 to-private default [S]\n"
+                   "convert b 0+2 to-private preserve [S]\n"
                    "convert b 0+2 to-shared preserve [S]\n"
                    "broken b 0+2 [S]\n"
                    "convert a 14+2 to-shared preserve [P]\n"
@@ -116,8 +118,8 @@ static void test_rollback_stuck_to_shared(void)
     rig->convert_fault = (RigFault) { .after = 2, .count = 2,
                                       .error = -ENOMEM };
     expect_failure(rig, TO_SHARED, 14, 4, -EIO,
-                   "convert a 14+2 to-shared zero [P]\n"
-                   "convert b 0+2 to-shared zero [P]\n"
+                   "convert a 14+2 to-shared preserve [P]\n"
+                   "convert b 0+2 to-shared preserve [P]\n"
                    "zero b 0+2 [P]\n"
                    "populate L1 0+2 [S]\n"
                    "convert b 0+2 to-private preserve [P]\n"
@@ -139,8 +141,8 @@ static void test_rollback_stuck_in_part(void)
     rig->convert_fault = (RigFault) { .after = 1, .count = 2,
                                       .error = -ENOMEM };
     expect_failure(rig, TO_SHARED, 14, 4, -EIO,
-                   "convert a 14+2 to-shared zero [P]\n"
-                   "convert b 0+2 to-shared zero [P]\n"
+                   "convert a 14+2 to-shared preserve [P]\n"
+                   "convert b 0+2 to-shared preserve [P]\n"
                    "convert b 0+2 to-private preserve [P]\n"
                    "broken b 0+2 [P]\n"
                    "convert a 14+2 to-private preserve [P]\n");
@@ -303,6 +305,66 @@ static void test_default_after_lossy_way_back(void)
     rig_free(rig);
 }
 
+/* --- the bytes of a run that goes back ---------------------------------- */
+
+/* Is every byte of pages [first, end) of @block as it was written? */
+static bool is_intact(const GuestMemfdBlock *block, unsigned first,
+                      unsigned end)
+{
+    const size_t page = qemu_real_host_page_size();
+    size_t i;
+
+    for (i = first * page; i < end * page; i++) {
+        if (block->host[i] != 0x5a) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Page 4 is right already.  "Default" alone scrambles the bytes at once. */
+static void bytes_after_failure(GuestMemfdDirection direction)
+{
+    Rig *rig = rig_new(TYPE_GUEST_MEMFD_PROVIDER_EMULATED);
+    Object *provider = OBJECT(rig->engine.provider);
+    GuestMemfdOffer *offer = &rig->engine.provider->offer;
+    GuestMemfdBlock *block;
+
+    offer->how[TO_SHARED][MODE_PRESERVE] = KERNEL;
+    offer->how[TO_PRIVATE][MODE_PRESERVE] = KERNEL;
+    rig->engine.content_policy = GUEST_MEMFD_CONTENT_POLICY_DEFAULT;
+    rig->all_private = direction == TO_SHARED;
+    block = rig_block(rig, "a", 16);
+    rig_map(rig, 0, block, 0, 16);
+    memset(block->host, 0x5a, block->size);
+    object_property_set_bool(provider, "poison", true, &error_abort);
+    g_assert_cmpint(rig_convert(rig, direction, 4, 1), ==, 0);
+    g_assert_false(is_intact(block, 4, 5));
+
+    object_property_set_uint(provider, "fault-errno", EIO, &error_abort);
+    object_property_set_uint(provider, "fault-after", 1, &error_abort);
+    object_property_set_uint(provider, "fault-count", 1, &error_abort);
+    object_property_set_uint(provider, "fault-progress",
+                             2 * qemu_real_host_page_size(), &error_abort);
+    g_assert_cmpint(rig_convert(rig, direction, 0, 16), ==, -EIO);
+    rig_expect_state(block, direction == TO_SHARED ? "P4 S1 P11"
+                                                   : "S4 P1 S11");
+    g_assert_cmpuint(block->counters.rollbacks, ==, 1);
+    g_assert_true(is_intact(block, 0, 4));
+    g_assert_true(is_intact(block, 5, 16));
+    rig_free(rig);
+}
+
+static void test_bytes_to_private(void)
+{
+    bytes_after_failure(TO_PRIVATE);
+}
+
+static void test_bytes_to_shared(void)
+{
+    bytes_after_failure(TO_SHARED);
+}
+
 int main(int argc, char **argv)
 {
     static const struct { const char *path; void (*fn)(void); } tests[] = {
@@ -319,6 +381,8 @@ int main(int argc, char **argv)
           test_preserve_after_lossy_way_back },
         { "default-after-lossy-way-back",
           test_default_after_lossy_way_back },
+        { "bytes-to-private", test_bytes_to_private },
+        { "bytes-to-shared", test_bytes_to_shared },
     };
     unsigned i;
 
