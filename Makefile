@@ -6,7 +6,11 @@
 MAKEFLAGS += --no-print-directory
 export QEMU_TARBALL CONFIGURE
 
+# What the instrumented builds take their commands and libraries from.
+UNIT_TESTS := 'tests/unit/test-guest-memfd-*' libqemuutil.a
+
 .PHONY: help demo build check check-kvm shell-kvm bench check-upstream stock \
+	fuzz sanitize sanitize-qtest mutation coverage \
 	export-patches check-patches clean distclean
 
 help: ## print this list
@@ -37,6 +41,25 @@ shell-kvm: ## a shell on the reference kernel; SETTING=in-place or two-backings
 bench: ## build, and measure conversions (prints JSON)
 	@scripts/build tests/bench/guest-memfd-bench >&2
 	@build/qemu/tests/bench/guest-memfd-bench $(BENCH)
+
+fuzz: ## run each fuzz target for SECONDS=60, from the kept corpus
+	@scripts/build $(UNIT_TESTS)
+	@scripts/fuzz $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
+
+sanitize: ## run the unit tests with ASan, UBSan and TSan
+	@scripts/build $(UNIT_TESTS)
+	@scripts/sanitize
+
+sanitize-qtest: ## run the qtests on a second QEMU, built with ASan and UBSan
+	@scripts/sanitize-qtest
+
+mutation: ## break the engine in many places: a test must notice each
+	@scripts/build $(UNIT_TESTS)
+	@scripts/mutation
+
+coverage: ## print the lines and branches that the unit tests reach
+	@scripts/build $(UNIT_TESTS)
+	@scripts/coverage
 
 check-upstream: ## run QEMU's own unit and x86_64 qtest suites on our build
 	@scripts/check-upstream

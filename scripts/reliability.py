@@ -99,11 +99,18 @@ def passed(output):
 
 
 def expand_corpus(name, directory):
-    """The kept corpus holds an input a line, in hexadecimal digits."""
+    """The kept corpus holds an input a line, in hexadecimal digits; .seeds were written by hand."""
     directory.mkdir(parents=True, exist_ok=True)
-    path = ROOT / 'tests' / 'fuzz' / f'guest-memfd-{name}.corpus'
-    lines = path.read_text(encoding='utf-8').split('\n') if path.exists() else []
-    inputs = [bytes.fromhex(line) for line in lines if line and not line.startswith('#')]
+    inputs = []
+    for suffix in ('corpus', 'seeds'):
+        path = ROOT / 'tests' / 'fuzz' / f'guest-memfd-{name}.{suffix}'
+        if not path.exists():
+            continue
+        inputs += [line for line in path.read_text(encoding='utf-8').splitlines() if not line.startswith('#')]
+    return write_inputs([bytes.fromhex(line) for line in inputs], directory)
+
+
+def write_inputs(inputs, directory):
     for number, data in enumerate(inputs):
         (directory / f'kept-{number:04}').write_bytes(data)
     return len(inputs)

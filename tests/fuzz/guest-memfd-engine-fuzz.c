@@ -18,170 +18,14 @@
 #include "qapi/error.h"
 #include "qemu/bitmap.h"
 #include "qemu/main-loop.h"
-#include "../unit/guest-memfd-rig.h"
 #include "guest-memfd-fuzz.h"
+#include "guest-memfd-machine.h"
 
-#define BLOCKS      3
-#define MAX_PAGES   24
 #define MAX_STEPS   48
 /* More faults in a row than tries of the engine to send pages back. */
 #define STUCK       150
-/* Eight pages that end one page below the end of all addresses. */
-#define LAST_GPA    ((1ULL << 52) - 9)
-
-static const unsigned block_pages[BLOCKS] = { MAX_PAGES, 12, 8 };
-
-typedef struct Machine {
-    Rig *rig;
-    bool emulated;
-    bool faulty;                    /* a fault or an objection is possible */
-} Machine;
-
-typedef struct PageView {
-    bool shared;
-    uint64_t words[3];
-} PageView;
-
-typedef struct View {
-    PageView pages[BLOCKS][MAX_PAGES];
-    GuestMemfdCounters counters[BLOCKS];
-    uint64_t rejected;
-    uint64_t operations;
-} View;
-
-static size_t page_size(void)
-{
-    return qemu_real_host_page_size();
-}
-
-static uint64_t sum(const uint64_t *counts, unsigned n)
-{
-    uint64_t total = 0;
-
-    while (n--) {
-        total += counts[n];
-    }
-    return total;
-}
-
-/* --- the machine ------------------------------------------------------- */
-
-/* A page without a way back ends private; then the provider is mended. */
-static void broken(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
-                   int error)
-{
-    Rig *rig = container_of(block->engine, Rig, engine);
-
-    g_assert_cmpint(error, <, 0);
-    bitmap_set(block->provider_data, offset / page_size(),
-               size / page_size());
-    rig->broken++;
-}
-
-static void new_machine(Machine *m, uint8_t kind)
-{
-    Rig *rig;
-    unsigned i;
-
-    m->emulated = kind & 1;
-    m->faulty = false;
-    m->rig = rig = rig_new(m->emulated ? TYPE_GUEST_MEMFD_PROVIDER_EMULATED :
-                           TYPE_RIG_PROVIDER);
-    rig->engine.broken = broken;
-    rig->all_private = kind & 2;
-    rig->engine.launched = !(kind & 4);
-    g_string_free(rig->log, true);
-    rig->log = NULL;
-
-    for (i = 0; i < BLOCKS; i++) {
-        const char name[] = { 'a' + i, 0 };
-
-        rig_block(rig, name, block_pages[i]);
-    }
-    rig_map(rig, 0, rig->blocks[0], 0, 24);
-    rig_map_mmio(rig, 24, 4);
-    rig_map(rig, 32, rig->blocks[1], 0, 12);
-    rig_map_other_ram(rig, 44, 2);
-    rig_map(rig, 48, rig->blocks[0], 8, 8);
-    rig_map(rig, 56, rig->blocks[2], 0, 8);
-    rig_map(rig, LAST_GPA, rig->blocks[2], 0, 8);
-    if (kind & 8) {
-        rig_listen(rig, rig->blocks[1], 2, 8);
-    }
-    if (kind & 16) {
-        rig_listen(rig, rig->blocks[0], 0, 24);
-        rig_listen(rig, rig->blocks[0], 4, 16);
-    }
-}
-
-/* --- what can be seen -------------------------------------------------- */
-
-static void look(const Machine *m, View *v)
-{
-    const size_t words = page_size() / sizeof(uint64_t);
-    unsigned i, page;
-
-    for (i = 0; i < BLOCKS; i++) {
-        const GuestMemfdBlock *block = m->rig->blocks[i];
-
-        v->counters[i] = block->counters;
-        for (page = 0; page < block_pages[i]; page++) {
-            const uint64_t *host = (uint64_t *)(block->host +
-                                                page * page_size());
-            PageView *p = &v->pages[i][page];
-
-            p->shared = test_bit(page, block->attributes->bitmap);
-            if (m->emulated) {
-                p->words[0] = host[0];
-                p->words[1] = host[(page * 37 + 1) % words];
-                p->words[2] = host[words - 1];
-            }
-        }
-    }
-    v->rejected = sum(m->rig->engine.rejected, GUEST_MEMFD_ERRNO_PLACES);
-    v->operations = m->emulated ?
-        object_property_get_uint(OBJECT(m->rig->engine.provider),
-                                 "operations", &error_abort) :
-        m->rig->calls;
-}
-
-/* Is the page in [gpa, gpa + size), which must not wrap? */
-static bool is_named(const Machine *m, int block, unsigned page, uint64_t gpa,
-                     uint64_t size)
-{
-    const uint64_t offset = page * page_size();
-    unsigned i;
-
-    for (i = 0; i < m->rig->pieces; i++) {
-        const RigPiece *p = &m->rig->map[i];
-        const uint64_t here = p->gpa + (offset - p->offset);
-
-        if (p->block == m->rig->blocks[block] && offset >= p->offset &&
-            offset - p->offset < p->size && here >= gpa &&
-            here - gpa < size) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool same_bytes(const PageView *a, const PageView *b)
-{
-    return memcmp(a->words, b->words, sizeof(a->words)) == 0;
-}
 
 /* --- after a request --------------------------------------------------- */
-
-/*
- * Known: a try that failed is sent back without a promise where the way
- * back has none, and the next try keeps what that left.
- */
-static bool may_lose_bytes(const Machine *m, const GuestMemfdRequest *req)
-{
-    return m->faulty && m->rig->engine.provider->offer.how[!req->direction]
-                            [GUEST_MEMFD_CONTENT_MODE_PRESERVE] ==
-                        GUEST_MEMFD_REALISATION_REFUSED;
-}
 
 static void check_contents(const Machine *m, const GuestMemfdRequest *req,
                            int block, const PageView *old,
@@ -195,10 +39,9 @@ static void check_contents(const Machine *m, const GuestMemfdRequest *req,
     g_assert(req->intent != ZERO || d.mode == GUEST_MEMFD_CONTENT_MODE_ZERO);
     g_assert(req->intent != PRESERVE ||
              d.mode == GUEST_MEMFD_CONTENT_MODE_PRESERVE);
-    if (old->shared == new->shared) {
+    if (old->shared == new->shared ||
+        d.mode == GUEST_MEMFD_CONTENT_MODE_PRESERVE) {
         g_assert(same_bytes(old, new));
-    } else if (d.mode == GUEST_MEMFD_CONTENT_MODE_PRESERVE) {
-        g_assert(same_bytes(old, new) || may_lose_bytes(m, req));
     } else if (d.mode == GUEST_MEMFD_CONTENT_MODE_ZERO) {
         g_assert(same_bytes(&zeros, new));
     }
@@ -365,6 +208,22 @@ static void step_block(Machine *m, Input *in, uint8_t how)
     check(m, &req, block, ret, &outcome, &old);
 }
 
+static void arm(Machine *m, int error, unsigned after, unsigned count,
+                unsigned progress)
+{
+    Object *provider = OBJECT(m->rig->engine.provider);
+
+    if (!m->emulated) {
+        m->rig->convert_fault = (RigFault) { after, count, -error, progress };
+        return;
+    }
+    object_property_set_uint(provider, "fault-errno", error, &error_abort);
+    object_property_set_uint(provider, "fault-after", after, &error_abort);
+    object_property_set_uint(provider, "fault-count", count, &error_abort);
+    object_property_set_uint(provider, "fault-progress",
+                             progress * page_size(), &error_abort);
+}
+
 static void step_policy(Machine *m, uint8_t how)
 {
     const int policy = how / 4 % GUEST_MEMFD_CONTENT_POLICY__MAX;
@@ -386,6 +245,8 @@ static void step_policy(Machine *m, uint8_t how)
                 GUEST_MEMFD_REALISATION_REFUSED;
         }
         engine->provider->offer.preserve_before_launch = how & 16;
+        m->lossy = (how & 12) != 12;
+        arm(m, 0, 0, 0, 0);
         engine->launched |= !!(how & 32);
         break;
     default:
@@ -403,20 +264,15 @@ static void step_fault(Machine *m, Input *in, uint8_t how)
     const int error = errors[how % ARRAY_SIZE(errors)];
     const unsigned after = how / 8 % 4;
     const unsigned count = how & 32 ? STUCK : 1 + how / 64;
-    const unsigned progress = take(in, 1) % 16;
-    Object *provider = OBJECT(m->rig->engine.provider);
+    unsigned progress = take(in, 1) % 16;
 
+    /* Where bytes are lost on the way back, "again" means nothing changed. */
+    if (m->lossy && (error == EAGAIN || error == EINTR)) {
+        progress = 0;
+    }
     m->faulty = true;
     figures.faults++;
-    if (!m->emulated) {
-        m->rig->convert_fault = (RigFault) { after, count, -error, progress };
-        return;
-    }
-    object_property_set_uint(provider, "fault-errno", error, &error_abort);
-    object_property_set_uint(provider, "fault-after", after, &error_abort);
-    object_property_set_uint(provider, "fault-count", count, &error_abort);
-    object_property_set_uint(provider, "fault-progress",
-                             progress * page_size(), &error_abort);
+    arm(m, error, after, count, progress);
 }
 
 /* Listeners may object to new pages, but not to getting theirs back. */

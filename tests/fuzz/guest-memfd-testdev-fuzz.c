@@ -254,22 +254,32 @@ static uint64_t operand(Input *in, uint8_t how)
     }
 }
 
+static void store(GuestMemfdTestdev *dev, uint64_t addr, uint64_t value)
+{
+    View old;
+
+    look(dev, &old);
+    testdev_ops.write(dev, addr, value, 8);
+    check(dev, &old, addr, value);
+}
+
 static void step(GuestMemfdTestdev *dev, Input *in)
 {
     const uint8_t where = take(in, 1), how = take(in, 1);
     const hwaddr addr = where & 128 ? take(in, 2) % GMTD_SIZE & ~7 :
                         where % 12 * 8;
-    uint64_t value;
-    View old;
 
-    if (how & 128) {
+    if (where & 64) {
+        /* What a driver does. */
+        store(dev, GMTD_REG_GPA, operand(in, how));
+        store(dev, GMTD_REG_SIZE, operand(in, how / 4));
+        store(dev, GMTD_REG_ATTRIBUTES, take(in, 2));
+        store(dev, GMTD_REG_COMMAND, how / 16 % 8);
+    } else if (how & 128) {
         testdev_ops.read(dev, addr, 8);
-        return;
+    } else {
+        store(dev, addr, operand(in, addr == GMTD_REG_COMMAND ? 2 : how));
     }
-    value = operand(in, addr == GMTD_REG_COMMAND ? 2 : how);
-    look(dev, &old);
-    testdev_ops.write(dev, addr, value, 8);
-    check(dev, &old, addr, value);
 }
 
 static unsigned open_files(void)
