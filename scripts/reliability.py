@@ -120,6 +120,7 @@ def keep_corpus(name, directory):
     path = ROOT / 'tests' / 'fuzz' / f'guest-memfd-{name}.corpus'
     inputs = sorted({f.read_bytes() for f in directory.iterdir()}, key=lambda data: (len(data), data))
     text = ''.join(f'{data.hex()}\n' for data in inputs if data)
-    path.write_text(f'# Inputs of guest-memfd-{name}-fuzz, one a line; made by: scripts/fuzz --keep\n{text}',
+    path.write_text('# SPDX-License-Identifier: GPL-2.0-or-later\n'
+                    f'# Inputs of guest-memfd-{name}-fuzz, one a line; made by: scripts/fuzz --keep\n{text}',
                     encoding='utf-8')
     return len(inputs)
