@@ -16,7 +16,7 @@ from qemu.qmp import QMPClient, QMPError
 from machine import Failure, parse_line
 
 BOOT_MAX = 120
-SILENCE_MAX = 240       # nested guests are slow, but not that slow
+SILENCE_MAX = 420       # nested guests are slow, but not that slow
 QMP_MAX = 60
 LINES_SHOWN = 60
 LINE_MAX = 1 << 20

@@ -8,6 +8,7 @@ scripts/check-kvm does that.
 
 import argparse
 import asyncio
+import functools
 import os
 import signal
 import sys
@@ -38,22 +39,46 @@ def parse_arguments():
     return parser.parse_args()
 
 
+def rows_of(arguments, tap, setting):
+    """What is tried in one setting, each a function of the machine."""
+    matrix = [functools.partial(rows.matrix_row, vcpus=vcpus,
+                                backends=backends,
+                                guest='cases=quick probe=64')
+              for vcpus, backends in ((1, 1), (1, 2), (4, 1), (4, 2))]
+    more = [rows.memory_row,
+            functools.partial(rows.malformed_row, count=arguments.malformed)]
+    if setting != 'two-backings':
+        more += [rows.numa_row, rows.pin_row]
+    if setting == 'content-modes':
+        more.append(functools.partial(rows.race_row,
+                                      seconds=arguments.race_seconds))
+    return [functools.partial(row, tap=tap, setting=setting)
+            for row in matrix + more]
+
+
 async def run_setting(arguments, tap, setting):
-    machine = l1.L1(arguments.qemu, f'{ROOT}/build/kernel/bzImage',
-                    f'{ROOT}/build/kernel/rig.gz', setting)
-    async with machine:
-        for vcpus, backends in ((1, 1), (1, 2), (4, 1), (4, 2)):
-            await rows.matrix_row(machine, tap, setting, vcpus, backends,
-                                  'cases=quick probe=64')
-        await rows.memory_row(machine, tap, setting)
-        if setting != 'two-backings':
-            await rows.numa_row(machine, tap, setting)
-        await rows.malformed_row(machine, tap, setting, arguments.malformed)
-        if setting != 'two-backings':
-            await rows.pin_row(machine, tap, setting)
-        if setting == 'content-modes':
-            await rows.race_row(machine, tap, setting,
-                                arguments.race_seconds)
+    """
+    A nested guest under TCG stops for no known reason once in a long
+    while (kernel/README.md): a row may start over once, and says so.
+    """
+    todo = rows_of(arguments, tap, setting)
+    spoilt = None
+    while todo:
+        machine = l1.L1(arguments.qemu, f'{ROOT}/build/kernel/bzImage',
+                        f'{ROOT}/build/kernel/rig.gz', setting)
+        async with machine:
+            while todo:
+                try:
+                    await todo[0](machine)
+                except Failure as failure:
+                    if spoilt is todo[0]:
+                        raise
+                    spoilt = todo[0]
+                    tap.say(f'{setting}: starting over after:')
+                    for line in str(failure).splitlines():
+                        tap.say('  ' + line)
+                    break
+                del todo[0]
 
 
 async def run(arguments, tap):
