@@ -254,3 +254,41 @@ static void rig_provider_register_types(void)
 }
 
 type_init(rig_provider_register_types)
+
+/* a at 0-15, b at 16-31, each with a listener. */
+Rig *rig_two_blocks(void)
+{
+    Rig *rig = rig_new_simple(16);
+
+    rig_map(rig, 16, rig_block(rig, "b", 16), 0, 16);
+    rig_listen(rig, rig->blocks[0], 0, 16);
+    rig_listen(rig, rig->blocks[1], 0, 16);
+    return rig;
+}
+
+Rig *rig_one_block(void)
+{
+    Rig *rig = rig_new_simple(16);
+
+    rig_listen(rig, rig->blocks[0], 0, 16);
+    return rig;
+}
+
+void rig_prepare_private(Rig *rig, uint64_t gpa, uint64_t pages)
+{
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, gpa, pages), ==, 0);
+    g_string_truncate(rig->log, 0);
+}
+
+void rig_expect_failure(Rig *rig, GuestMemfdDirection direction,
+                        uint64_t gpa, uint64_t pages, int error,
+                        const char *log)
+{
+    GuestMemfdOutcome outcome;
+
+    g_assert_cmpint(rig_ask(rig, direction, UNSPECIFIED, gpa, pages,
+                            &outcome), ==, error);
+    g_assert_cmphex(outcome.changed_bytes, ==, 0);
+    rig_expect_log(rig, log);
+    rig_check(rig);
+}

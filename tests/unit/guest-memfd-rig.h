@@ -137,4 +137,13 @@ char *rig_state(const GuestMemfdBlock *block);
 /* Nothing is held, and everybody's view of the state is the same. */
 void rig_check(const Rig *rig);
 
+/* a at 0-15, b at 16-31, each with a listener. */
+Rig *rig_two_blocks(void);
+Rig *rig_one_block(void);
+void rig_prepare_private(Rig *rig, uint64_t gpa, uint64_t pages);
+/* An unspecified request fails with @error, and leaves this log. */
+void rig_expect_failure(Rig *rig, GuestMemfdDirection direction,
+                        uint64_t gpa, uint64_t pages, int error,
+                        const char *log);
+
 #endif /* TESTS_UNIT_GUEST_MEMFD_RIG_H */

@@ -14,44 +14,6 @@
 #define MODE_PRESERVE   GUEST_MEMFD_CONTENT_MODE_PRESERVE
 #define REFUSED         GUEST_MEMFD_REALISATION_REFUSED
 
-/* a at 0-15, b at 16-31, each with a listener. */
-static Rig *two_blocks(void)
-{
-    Rig *rig = rig_new_simple(16);
-
-    rig_map(rig, 16, rig_block(rig, "b", 16), 0, 16);
-    rig_listen(rig, rig->blocks[0], 0, 16);
-    rig_listen(rig, rig->blocks[1], 0, 16);
-    return rig;
-}
-
-static Rig *one_block(void)
-{
-    Rig *rig = rig_new_simple(16);
-
-    rig_listen(rig, rig->blocks[0], 0, 16);
-    return rig;
-}
-
-static void prepare_private(Rig *rig, uint64_t gpa, uint64_t pages)
-{
-    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, gpa, pages), ==, 0);
-    g_string_truncate(rig->log, 0);
-}
-
-static void expect_failure(Rig *rig, GuestMemfdDirection direction,
-                           uint64_t gpa, uint64_t pages, int error,
-                           const char *log)
-{
-    GuestMemfdOutcome outcome;
-
-    g_assert_cmpint(rig_ask(rig, direction, UNSPECIFIED, gpa, pages,
-                            &outcome), ==, error);
-    g_assert_cmphex(outcome.changed_bytes, ==, 0);
-    rig_expect_log(rig, log);
-    rig_check(rig);
-}
-
 static uint64_t failures(const GuestMemfdBlock *block, int error)
 {
     return block->counters.failures[guest_memfd_errno_place(error)];
@@ -61,7 +23,7 @@ static uint64_t failures(const GuestMemfdBlock *block, int error)
 
 static void busy_for_a_while(int error)
 {
-    Rig *rig = one_block();
+    Rig *rig = rig_one_block();
     GuestMemfdBlock *block = rig->blocks[0];
 
     rig->convert_fault = (RigFault) { .count = 1, .error = error };
@@ -93,7 +55,7 @@ static void test_eintr(void)
 /* Other errors are final. */
 static void test_no_retry(void)
 {
-    Rig *rig = one_block();
+    Rig *rig = rig_one_block();
 
     rig->convert_fault = (RigFault) { .count = 1, .error = -EFAULT };
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 0, 1), ==, -EFAULT);
@@ -109,7 +71,7 @@ static void set_fault_again(Rig *rig)
 
 static void test_give_up(void)
 {
-    Rig *rig = one_block();
+    Rig *rig = rig_one_block();
     GuestMemfdBlock *block = rig->blocks[0];
     int64_t start = g_get_monotonic_time();
 
@@ -128,7 +90,7 @@ static void test_give_up(void)
 
 static void test_no_patience(void)
 {
-    Rig *rig = one_block();
+    Rig *rig = rig_one_block();
 
     rig->engine.retry_timeout_ms = 0;
     set_fault_again(rig);
@@ -146,9 +108,9 @@ static void nothing_half_done(Rig *rig)
 /* While the engine sleeps, everything is as before. */
 static void test_sleep(void)
 {
-    Rig *rig = two_blocks();
+    Rig *rig = rig_two_blocks();
 
-    prepare_private(rig, 16, 1);
+    rig_prepare_private(rig, 16, 1);
     rig->on_sleep = nothing_half_done;
     rig->convert_fault = (RigFault) { .after = 1, .count = 1,
                                       .error = -EAGAIN, .progress = 2 };
@@ -165,29 +127,29 @@ static void test_sleep(void)
 
 static void test_to_private_fails(void)
 {
-    Rig *rig = one_block();
+    Rig *rig = rig_one_block();
 
     rig->convert_fault = (RigFault) { .count = 1, .error = -ENOMEM,
                                       .progress = 2 };
-    expect_failure(rig, TO_PRIVATE, 4, 4, -ENOMEM,
-                   "discard L0 4+4 [S]\n"
-                   "convert a 4+4 to-private default [S]\n"
-                   "convert a 4+4 to-shared preserve [S]\n"
-                   "populate L0 4+4 [S]\n");
+    rig_expect_failure(rig, TO_PRIVATE, 4, 4, -ENOMEM,
+                       "discard L0 4+4 [S]\n"
+                       "convert a 4+4 to-private default [S]\n"
+                       "convert a 4+4 to-shared preserve [S]\n"
+                       "populate L0 4+4 [S]\n");
     rig_expect_state(rig->blocks[0], "S16");
     rig_free(rig);
 }
 
 static void test_to_shared_fails(void)
 {
-    Rig *rig = one_block();
+    Rig *rig = rig_one_block();
 
-    prepare_private(rig, 0, 16);
+    rig_prepare_private(rig, 0, 16);
     rig->convert_fault = (RigFault) { .count = 1, .error = -ENOMEM,
                                       .progress = 3 };
-    expect_failure(rig, TO_SHARED, 4, 4, -ENOMEM,
-                   "convert a 4+4 to-shared zero [P]\n"
-                   "convert a 4+4 to-private preserve [P]\n");
+    rig_expect_failure(rig, TO_SHARED, 4, 4, -ENOMEM,
+                       "convert a 4+4 to-shared zero [P]\n"
+                       "convert a 4+4 to-private preserve [P]\n");
     rig_expect_state(rig->blocks[0], "P16");
     rig_free(rig);
 }
@@ -195,31 +157,31 @@ static void test_to_shared_fails(void)
 /* The way back keeps the bytes only where the provider can. */
 static void test_way_back_mode(void)
 {
-    Rig *rig = one_block();
+    Rig *rig = rig_one_block();
 
     rig->engine.provider->offer.how[TO_PRIVATE][MODE_PRESERVE] = REFUSED;
-    prepare_private(rig, 0, 16);
+    rig_prepare_private(rig, 0, 16);
     rig->convert_fault = (RigFault) { .count = 1, .error = -EIO };
-    expect_failure(rig, TO_SHARED, 4, 4, -EIO,
-                   "convert a 4+4 to-shared zero [P]\n"
-                   "convert a 4+4 to-private default [P]\n");
+    rig_expect_failure(rig, TO_SHARED, 4, 4, -EIO,
+                       "convert a 4+4 to-shared zero [P]\n"
+                       "convert a 4+4 to-private default [P]\n");
     rig_free(rig);
 }
 
 /* Bytes that the guest gets back are not cleared: that comes last. */
 static void test_before_zero(void)
 {
-    Rig *rig = one_block();
+    Rig *rig = rig_one_block();
 
-    prepare_private(rig, 0, 2);
-    prepare_private(rig, 4, 2);
+    rig_prepare_private(rig, 0, 2);
+    rig_prepare_private(rig, 4, 2);
     rig->convert_fault = (RigFault) { .after = 1, .count = 1, .error = -EIO,
                                       .progress = 2 };
-    expect_failure(rig, TO_SHARED, 0, 16, -EIO,
-                   "convert a 0+2 to-shared preserve [P]\n"
-                   "convert a 4+2 to-shared preserve [P]\n"
-                   "convert a 4+2 to-private preserve [P]\n"
-                   "convert a 0+2 to-private preserve [P]\n");
+    rig_expect_failure(rig, TO_SHARED, 0, 16, -EIO,
+                       "convert a 0+2 to-shared preserve [P]\n"
+                       "convert a 4+2 to-shared preserve [P]\n"
+                       "convert a 4+2 to-private preserve [P]\n"
+                       "convert a 0+2 to-private preserve [P]\n");
     rig_expect_state(rig->blocks[0], "P2 S2 P2 S10");
     rig_free(rig);
 }
@@ -227,20 +189,20 @@ static void test_before_zero(void)
 /* The listeners that agreed before are told; those after know nothing. */
 static void test_listener_refuses(void)
 {
-    Rig *rig = one_block();
+    Rig *rig = rig_one_block();
     RigListener *second = rig_listen(rig, rig->blocks[0], 0, 16);
 
     rig_listen(rig, rig->blocks[0], 0, 16);
-    prepare_private(rig, 0, 16);
+    rig_prepare_private(rig, 0, 16);
     second->agrees = 0;
     second->error = -ENOSPC;
-    expect_failure(rig, TO_SHARED, 4, 4, -ENOSPC,
-                   "convert a 4+4 to-shared zero [P]\n"
-                   "zero a 4+4 [P]\n"
-                   "populate L0 4+4 [S]\n"
-                   "populate L1 4+4 [S]\n"
-                   "discard L0 4+4 [S]\n"
-                   "convert a 4+4 to-private preserve [P]\n");
+    rig_expect_failure(rig, TO_SHARED, 4, 4, -ENOSPC,
+                       "convert a 4+4 to-shared zero [P]\n"
+                       "zero a 4+4 [P]\n"
+                       "populate L0 4+4 [S]\n"
+                       "populate L1 4+4 [S]\n"
+                       "discard L0 4+4 [S]\n"
+                       "convert a 4+4 to-private preserve [P]\n");
     rig_expect_state(rig->blocks[0], "P16");
     g_assert_cmpuint(rig->blocks[0]->counters.failures[
                          GUEST_MEMFD_ERRNO_PLACES - 1], ==, 1);
@@ -250,25 +212,25 @@ static void test_listener_refuses(void)
 /* Listeners are told of a discard for the runs that they had agreed to. */
 static void test_listener_refuses_later(void)
 {
-    Rig *rig = one_block();
+    Rig *rig = rig_one_block();
 
-    prepare_private(rig, 0, 2);
-    prepare_private(rig, 4, 2);
-    prepare_private(rig, 8, 2);
+    rig_prepare_private(rig, 0, 2);
+    rig_prepare_private(rig, 4, 2);
+    rig_prepare_private(rig, 8, 2);
     rig->listeners[0].agrees = 1;
-    expect_failure(rig, TO_SHARED, 0, 16, -ENOSPC,
-                   "convert a 0+2 to-shared preserve [P]\n"
-                   "convert a 4+2 to-shared preserve [P]\n"
-                   "convert a 8+2 to-shared preserve [P]\n"
-                   "zero a 0+2 [P]\n"
-                   "zero a 4+2 [P]\n"
-                   "zero a 8+2 [P]\n"
-                   "populate L0 0+2 [S]\n"
-                   "populate L0 4+2 [S]\n"
-                   "discard L0 0+2 [S]\n"
-                   "convert a 0+2 to-private preserve [P]\n"
-                   "convert a 4+2 to-private preserve [P]\n"
-                   "convert a 8+2 to-private preserve [P]\n");
+    rig_expect_failure(rig, TO_SHARED, 0, 16, -ENOSPC,
+                       "convert a 0+2 to-shared preserve [P]\n"
+                       "convert a 4+2 to-shared preserve [P]\n"
+                       "convert a 8+2 to-shared preserve [P]\n"
+                       "zero a 0+2 [P]\n"
+                       "zero a 4+2 [P]\n"
+                       "zero a 8+2 [P]\n"
+                       "populate L0 0+2 [S]\n"
+                       "populate L0 4+2 [S]\n"
+                       "discard L0 0+2 [S]\n"
+                       "convert a 0+2 to-private preserve [P]\n"
+                       "convert a 4+2 to-private preserve [P]\n"
+                       "convert a 8+2 to-private preserve [P]\n");
     rig_expect_state(rig->blocks[0], "P2 S2 P2 S2 P2 S6");
     g_assert_cmpuint(rig->blocks[0]->counters.rollbacks, ==, 1);
     rig_free(rig);
@@ -278,24 +240,24 @@ static void test_listener_refuses_later(void)
 
 static void test_rollback_to_private(void)
 {
-    Rig *rig = two_blocks();
+    Rig *rig = rig_two_blocks();
 
-    prepare_private(rig, 13, 1);
+    rig_prepare_private(rig, 13, 1);
     rig->convert_fault = (RigFault) { .after = 2, .count = 1,
                                       .error = -ENOMEM };
-    expect_failure(rig, TO_PRIVATE, 12, 8, -ENOMEM,
-                   "discard L0 12+1 [S]\n"
-                   "convert a 12+1 to-private preserve [S]\n"
-                   "discard L0 14+2 [S]\n"
-                   "convert a 14+2 to-private preserve [S]\n"
-                   "discard L1 0+4 [S]\n"
-                   "convert b 0+4 to-private preserve [S]\n"
-                   "convert b 0+4 to-shared preserve [S]\n"
-                   "populate L1 0+4 [S]\n"
-                   "convert a 12+1 to-shared preserve [P]\n"
-                   "populate L0 12+1 [S]\n"
-                   "convert a 14+2 to-shared preserve [P]\n"
-                   "populate L0 14+2 [S]\n");
+    rig_expect_failure(rig, TO_PRIVATE, 12, 8, -ENOMEM,
+                       "discard L0 12+1 [S]\n"
+                       "convert a 12+1 to-private preserve [S]\n"
+                       "discard L0 14+2 [S]\n"
+                       "convert a 14+2 to-private preserve [S]\n"
+                       "discard L1 0+4 [S]\n"
+                       "convert b 0+4 to-private preserve [S]\n"
+                       "convert b 0+4 to-shared preserve [S]\n"
+                       "populate L1 0+4 [S]\n"
+                       "convert a 12+1 to-shared preserve [P]\n"
+                       "populate L0 12+1 [S]\n"
+                       "convert a 14+2 to-shared preserve [P]\n"
+                       "populate L0 14+2 [S]\n");
     rig_expect_state(rig->blocks[0], "S13 P1 S2");
     rig_expect_state(rig->blocks[1], "S16");
     g_assert_cmpuint(rig->blocks[0]->counters.rollbacks, ==, 1);
@@ -308,16 +270,16 @@ static void test_rollback_to_private(void)
 /* The second block fails: nobody has seen a page of the first one. */
 static void test_rollback_to_shared(void)
 {
-    Rig *rig = two_blocks();
+    Rig *rig = rig_two_blocks();
 
-    prepare_private(rig, 12, 8);
+    rig_prepare_private(rig, 12, 8);
     rig->convert_fault = (RigFault) { .after = 1, .count = 1,
                                       .error = -ENOMEM };
-    expect_failure(rig, TO_SHARED, 12, 8, -ENOMEM,
-                   "convert a 12+4 to-shared preserve [P]\n"
-                   "convert b 0+4 to-shared preserve [P]\n"
-                   "convert b 0+4 to-private preserve [P]\n"
-                   "convert a 12+4 to-private preserve [P]\n");
+    rig_expect_failure(rig, TO_SHARED, 12, 8, -ENOMEM,
+                       "convert a 12+4 to-shared preserve [P]\n"
+                       "convert b 0+4 to-shared preserve [P]\n"
+                       "convert b 0+4 to-private preserve [P]\n"
+                       "convert a 12+4 to-private preserve [P]\n");
     rig_expect_state(rig->blocks[0], "S12 P4");
     rig_expect_state(rig->blocks[1], "P4 S12");
     rig_free(rig);
@@ -325,17 +287,17 @@ static void test_rollback_to_shared(void)
 
 static void test_first_listener_refuses(void)
 {
-    Rig *rig = two_blocks();
+    Rig *rig = rig_two_blocks();
 
-    prepare_private(rig, 12, 8);
+    rig_prepare_private(rig, 12, 8);
     rig->listeners[1].agrees = 0;
-    expect_failure(rig, TO_SHARED, 12, 8, -ENOSPC,
-                   "convert a 12+4 to-shared preserve [P]\n"
-                   "convert b 0+4 to-shared preserve [P]\n"
-                   "zero b 0+4 [P]\n"
-                   "populate L1 0+4 [S]\n"
-                   "convert b 0+4 to-private preserve [P]\n"
-                   "convert a 12+4 to-private preserve [P]\n");
+    rig_expect_failure(rig, TO_SHARED, 12, 8, -ENOSPC,
+                       "convert a 12+4 to-shared preserve [P]\n"
+                       "convert b 0+4 to-shared preserve [P]\n"
+                       "zero b 0+4 [P]\n"
+                       "populate L1 0+4 [S]\n"
+                       "convert b 0+4 to-private preserve [P]\n"
+                       "convert a 12+4 to-private preserve [P]\n");
     rig_expect_state(rig->blocks[0], "S12 P4");
     rig_expect_state(rig->blocks[1], "P4 S12");
     rig_free(rig);
@@ -344,20 +306,20 @@ static void test_first_listener_refuses(void)
 /* The block that was published before the refusal is taken back. */
 static void test_last_listener_refuses(void)
 {
-    Rig *rig = two_blocks();
+    Rig *rig = rig_two_blocks();
 
-    prepare_private(rig, 12, 8);
+    rig_prepare_private(rig, 12, 8);
     rig->listeners[0].agrees = 0;
-    expect_failure(rig, TO_SHARED, 12, 8, -ENOSPC,
-                   "convert a 12+4 to-shared preserve [P]\n"
-                   "convert b 0+4 to-shared preserve [P]\n"
-                   "zero b 0+4 [P]\n"
-                   "populate L1 0+4 [S]\n"
-                   "zero a 12+4 [P]\n"
-                   "populate L0 12+4 [S]\n"
-                   "discard L1 0+4 [S]\n"
-                   "convert b 0+4 to-private preserve [P]\n"
-                   "convert a 12+4 to-private preserve [P]\n");
+    rig_expect_failure(rig, TO_SHARED, 12, 8, -ENOSPC,
+                       "convert a 12+4 to-shared preserve [P]\n"
+                       "convert b 0+4 to-shared preserve [P]\n"
+                       "zero b 0+4 [P]\n"
+                       "populate L1 0+4 [S]\n"
+                       "zero a 12+4 [P]\n"
+                       "populate L0 12+4 [S]\n"
+                       "discard L1 0+4 [S]\n"
+                       "convert b 0+4 to-private preserve [P]\n"
+                       "convert a 12+4 to-private preserve [P]\n");
     rig_expect_state(rig->blocks[0], "S12 P4");
     rig_expect_state(rig->blocks[1], "P4 S12");
     g_assert_cmpuint(rig->blocks[0]->counters.rollbacks, ==, 1);
@@ -367,27 +329,27 @@ static void test_last_listener_refuses(void)
     rig->listeners[0].agrees = INT_MAX;
     rig->convert_fault = (RigFault) { .after = 1, .count = 1,
                                       .error = -ENOMEM };
-    expect_failure(rig, TO_SHARED, 12, 8, -ENOMEM,
-                   "convert a 12+4 to-shared preserve [P]\n"
-                   "convert b 0+4 to-shared preserve [P]\n"
-                   "convert b 0+4 to-private preserve [P]\n"
-                   "convert a 12+4 to-private preserve [P]\n");
+    rig_expect_failure(rig, TO_SHARED, 12, 8, -ENOMEM,
+                       "convert a 12+4 to-shared preserve [P]\n"
+                       "convert b 0+4 to-shared preserve [P]\n"
+                       "convert b 0+4 to-private preserve [P]\n"
+                       "convert a 12+4 to-private preserve [P]\n");
     rig_free(rig);
 }
 
 /* What one request changed is none of the next one's business. */
 static void test_changed_is_forgotten(void)
 {
-    Rig *rig = one_block();
+    Rig *rig = rig_one_block();
 
-    prepare_private(rig, 0, 2);
-    prepare_private(rig, 6, 1);
+    rig_prepare_private(rig, 0, 2);
+    rig_prepare_private(rig, 6, 1);
     rig->convert_fault = (RigFault) { .count = 1, .error = -EIO };
-    expect_failure(rig, TO_PRIVATE, 4, 1, -EIO,
-                   "discard L0 4+1 [S]\n"
-                   "convert a 4+1 to-private default [S]\n"
-                   "convert a 4+1 to-shared preserve [S]\n"
-                   "populate L0 4+1 [S]\n");
+    rig_expect_failure(rig, TO_PRIVATE, 4, 1, -EIO,
+                       "discard L0 4+1 [S]\n"
+                       "convert a 4+1 to-private default [S]\n"
+                       "convert a 4+1 to-shared preserve [S]\n"
+                       "populate L0 4+1 [S]\n");
     rig_expect_state(rig->blocks[0], "P2 S4 P1 S9");
     rig_free(rig);
 }

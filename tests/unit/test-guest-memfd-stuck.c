@@ -17,57 +17,19 @@
 /* How often the engine tries to send a range back that is busy. */
 #define WAY_BACK_TRIES  100
 
-/* a at 0-15, b at 16-31, each with a listener. */
-static Rig *two_blocks(void)
-{
-    Rig *rig = rig_new_simple(16);
-
-    rig_map(rig, 16, rig_block(rig, "b", 16), 0, 16);
-    rig_listen(rig, rig->blocks[0], 0, 16);
-    rig_listen(rig, rig->blocks[1], 0, 16);
-    return rig;
-}
-
-static Rig *one_block(void)
-{
-    Rig *rig = rig_new_simple(16);
-
-    rig_listen(rig, rig->blocks[0], 0, 16);
-    return rig;
-}
-
-static void prepare_private(Rig *rig, uint64_t gpa, uint64_t pages)
-{
-    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, gpa, pages), ==, 0);
-    g_string_truncate(rig->log, 0);
-}
-
-static void expect_failure(Rig *rig, GuestMemfdDirection direction,
-                           uint64_t gpa, uint64_t pages, int error,
-                           const char *log)
-{
-    GuestMemfdOutcome outcome;
-
-    g_assert_cmpint(rig_ask(rig, direction, UNSPECIFIED, gpa, pages,
-                            &outcome), ==, error);
-    g_assert_cmphex(outcome.changed_bytes, ==, 0);
-    rig_expect_log(rig, log);
-    rig_check(rig);
-}
-
 /* --- no way back: private, so that nobody touches the pages ------------ */
 
 static void test_run_stuck_to_private(void)
 {
-    Rig *rig = one_block();
+    Rig *rig = rig_one_block();
 
     rig->convert_fault = (RigFault) { .count = 2, .error = -EIO,
                                       .progress = 1 };
-    expect_failure(rig, TO_PRIVATE, 4, 4, -EIO,
-                   "discard L0 4+4 [S]\n"
-                   "convert a 4+4 to-private default [S]\n"
-                   "convert a 4+4 to-shared preserve [S]\n"
-                   "broken a 4+4 [S]\n");
+    rig_expect_failure(rig, TO_PRIVATE, 4, 4, -EIO,
+                       "discard L0 4+4 [S]\n"
+                       "convert a 4+4 to-private default [S]\n"
+                       "convert a 4+4 to-shared preserve [S]\n"
+                       "broken a 4+4 [S]\n");
     rig_expect_state(rig->blocks[0], "S4 P4 S8");
     g_assert_cmpuint(rig->broken, ==, 1);
     rig_free(rig);
@@ -75,34 +37,34 @@ static void test_run_stuck_to_private(void)
 
 static void test_run_stuck_to_shared(void)
 {
-    Rig *rig = one_block();
+    Rig *rig = rig_one_block();
 
-    prepare_private(rig, 4, 4);
+    rig_prepare_private(rig, 4, 4);
     rig->convert_fault = (RigFault) { .count = 2, .error = -EIO,
                                       .progress = 1 };
-    expect_failure(rig, TO_SHARED, 4, 4, -EIO,
-                   "convert a 4+4 to-shared zero [P]\n"
-                   "convert a 4+4 to-private preserve [P]\n"
-                   "broken a 4+4 [P]\n");
+    rig_expect_failure(rig, TO_SHARED, 4, 4, -EIO,
+                       "convert a 4+4 to-shared zero [P]\n"
+                       "convert a 4+4 to-private preserve [P]\n"
+                       "broken a 4+4 [P]\n");
     rig_expect_state(rig->blocks[0], "S4 P4 S8");
     rig_free(rig);
 }
 
 static void test_rollback_stuck_to_private(void)
 {
-    Rig *rig = two_blocks();
+    Rig *rig = rig_two_blocks();
 
-    prepare_private(rig, 20, 1);
+    rig_prepare_private(rig, 20, 1);
     rig->convert_fault = (RigFault) { .after = 1, .count = 3, .error = -EIO };
-    expect_failure(rig, TO_PRIVATE, 14, 4, -EIO,
-                   "discard L0 14+2 [S]\n"
-                   "convert a 14+2 to-private preserve [S]\n"
-                   "discard L1 0+2 [S]\n"
-                   "convert b 0+2 to-private preserve [S]\n"
-                   "convert b 0+2 to-shared preserve [S]\n"
-                   "broken b 0+2 [S]\n"
-                   "convert a 14+2 to-shared preserve [P]\n"
-                   "broken a 14+2 [P]\n");
+    rig_expect_failure(rig, TO_PRIVATE, 14, 4, -EIO,
+                       "discard L0 14+2 [S]\n"
+                       "convert a 14+2 to-private preserve [S]\n"
+                       "discard L1 0+2 [S]\n"
+                       "convert b 0+2 to-private preserve [S]\n"
+                       "convert b 0+2 to-shared preserve [S]\n"
+                       "broken b 0+2 [S]\n"
+                       "convert a 14+2 to-shared preserve [P]\n"
+                       "broken a 14+2 [P]\n");
     rig_expect_state(rig->blocks[0], "S14 P2");
     rig_expect_state(rig->blocks[1], "P2 S2 P1 S11");
     g_assert_cmpuint(rig->broken, ==, 2);
@@ -111,21 +73,21 @@ static void test_rollback_stuck_to_private(void)
 
 static void test_rollback_stuck_to_shared(void)
 {
-    Rig *rig = two_blocks();
+    Rig *rig = rig_two_blocks();
 
-    prepare_private(rig, 14, 4);
+    rig_prepare_private(rig, 14, 4);
     rig->listeners[1].agrees = 0;
     rig->convert_fault = (RigFault) { .after = 2, .count = 2,
                                       .error = -ENOMEM };
-    expect_failure(rig, TO_SHARED, 14, 4, -EIO,
-                   "convert a 14+2 to-shared preserve [P]\n"
-                   "convert b 0+2 to-shared preserve [P]\n"
-                   "zero b 0+2 [P]\n"
-                   "populate L1 0+2 [S]\n"
-                   "convert b 0+2 to-private preserve [P]\n"
-                   "broken b 0+2 [P]\n"
-                   "convert a 14+2 to-private preserve [P]\n"
-                   "broken a 14+2 [P]\n");
+    rig_expect_failure(rig, TO_SHARED, 14, 4, -EIO,
+                       "convert a 14+2 to-shared preserve [P]\n"
+                       "convert b 0+2 to-shared preserve [P]\n"
+                       "zero b 0+2 [P]\n"
+                       "populate L1 0+2 [S]\n"
+                       "convert b 0+2 to-private preserve [P]\n"
+                       "broken b 0+2 [P]\n"
+                       "convert a 14+2 to-private preserve [P]\n"
+                       "broken a 14+2 [P]\n");
     rig_expect_state(rig->blocks[0], "S14 P2");
     rig_expect_state(rig->blocks[1], "P2 S14");
     g_assert_cmpuint(rig->broken, ==, 2);
@@ -135,17 +97,17 @@ static void test_rollback_stuck_to_shared(void)
 /* One run is lost, the rest goes back all the same. */
 static void test_rollback_stuck_in_part(void)
 {
-    Rig *rig = two_blocks();
+    Rig *rig = rig_two_blocks();
 
-    prepare_private(rig, 14, 4);
+    rig_prepare_private(rig, 14, 4);
     rig->convert_fault = (RigFault) { .after = 1, .count = 2,
                                       .error = -ENOMEM };
-    expect_failure(rig, TO_SHARED, 14, 4, -EIO,
-                   "convert a 14+2 to-shared preserve [P]\n"
-                   "convert b 0+2 to-shared preserve [P]\n"
-                   "convert b 0+2 to-private preserve [P]\n"
-                   "broken b 0+2 [P]\n"
-                   "convert a 14+2 to-private preserve [P]\n");
+    rig_expect_failure(rig, TO_SHARED, 14, 4, -EIO,
+                       "convert a 14+2 to-shared preserve [P]\n"
+                       "convert b 0+2 to-shared preserve [P]\n"
+                       "convert b 0+2 to-private preserve [P]\n"
+                       "broken b 0+2 [P]\n"
+                       "convert a 14+2 to-private preserve [P]\n");
     rig_expect_state(rig->blocks[0], "S14 P2");
     rig_expect_state(rig->blocks[1], "P2 S14");
     g_assert_cmpuint(rig->broken, ==, 1);
@@ -157,7 +119,7 @@ static void test_rollback_stuck_in_part(void)
 /* Who is interrupted on the way back tries that again. */
 static void test_interrupted_way_back(void)
 {
-    Rig *rig = one_block();
+    Rig *rig = rig_one_block();
 
     rig->convert_fault = (RigFault) { .count = 2, .error = -EINTR };
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 4, 4), ==, 0);
@@ -179,10 +141,10 @@ static void test_interrupted_way_back(void)
 /* The last try of the way back is as good as the first one. */
 static void busy_way_back(GuestMemfdDirection direction, int error)
 {
-    Rig *rig = one_block();
+    Rig *rig = rig_one_block();
     GuestMemfdBlock *block = rig->blocks[0];
 
-    prepare_private(rig, 8, 8);
+    rig_prepare_private(rig, 8, 8);
     rig->calls = 0;
     rig->convert_fault = (RigFault) { .count = WAY_BACK_TRIES,
                                       .error = error, .progress = 1 };
@@ -211,10 +173,10 @@ static void test_busy_way_back(void)
  */
 static void stuck_is_no_success(GuestMemfdDirection direction, int error)
 {
-    Rig *rig = one_block();
+    Rig *rig = rig_one_block();
     GuestMemfdBlock *block = rig->blocks[0];
 
-    prepare_private(rig, 8, 8);
+    rig_prepare_private(rig, 8, 8);
     rig->calls = 0;
     rig->convert_fault = (RigFault) { .count = 1 + WAY_BACK_TRIES,
                                       .error = error, .progress = 1 };
@@ -239,9 +201,9 @@ static void test_stuck_is_no_success(void)
 /* The same where it is the rollback that gets stuck. */
 static void test_stuck_rollback_is_no_success(void)
 {
-    Rig *rig = one_block();
+    Rig *rig = rig_one_block();
 
-    prepare_private(rig, 4, 4);
+    rig_prepare_private(rig, 4, 4);
     rig->calls = 0;
     rig->listeners[0].agrees = 0;
     rig->listeners[0].error = -EAGAIN;
@@ -260,7 +222,7 @@ static void test_stuck_rollback_is_no_success(void)
 static int ask_lossy(Rig *rig, GuestMemfdIntent intent)
 {
     rig->engine.provider->offer.how[TO_SHARED][MODE_PRESERVE] = REFUSED;
-    prepare_private(rig, 8, 1);
+    rig_prepare_private(rig, 8, 1);
     rig->convert_fault = (RigFault) { .after = 1, .count = 1,
                                       .error = -EAGAIN };
     return rig_ask(rig, TO_PRIVATE, intent, 4, 8, NULL);
@@ -273,7 +235,7 @@ static int ask_lossy(Rig *rig, GuestMemfdIntent intent)
  */
 static void test_preserve_after_lossy_way_back(void)
 {
-    Rig *rig = one_block();
+    Rig *rig = rig_one_block();
     GuestMemfdBlock *block = rig->blocks[0];
 
     g_assert_cmpint(ask_lossy(rig, PRESERVE), ==, -EIO);
@@ -297,7 +259,7 @@ static void test_preserve_after_lossy_way_back(void)
 /* Who wants no bytes preserved may try again. */
 static void test_default_after_lossy_way_back(void)
 {
-    Rig *rig = one_block();
+    Rig *rig = rig_one_block();
 
     g_assert_cmpint(ask_lossy(rig, UNSPECIFIED), ==, 0);
     g_assert_cmpuint(rig->sleeps, ==, 1);
