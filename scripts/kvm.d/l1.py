@@ -32,7 +32,7 @@ PARAMETERS = {
 def outer_arguments(qemu, kernel, initrd, setting, extra=''):
     """The outer machine; the caller adds the serial ports."""
     return [
-        qemu, '-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', '2',
+        qemu, '-accel', 'tcg,thread=single', '-cpu', 'max', '-smp', '2',
         '-m', '3G', '-machine', 'q35', '-nodefaults', '-no-user-config',
         '-display', 'none', '-no-reboot', '-kernel', kernel,
         '-initrd', initrd, '-append',
@@ -78,7 +78,15 @@ class L1:
 
     async def type(self, command):
         self.process.stdin.write(command.encode() + b'\n')
-        await self.process.stdin.drain()
+        try:
+            await self.process.stdin.drain()
+        except OSError:
+            raise await self.ended() from None
+
+    async def ended(self):
+        """The machine is gone: how did it end?"""
+        status = await self.process.wait()
+        return self.failure(f'the machine ended, exit status {status}')
 
     async def line(self, limit=SILENCE_MAX):
         """The next line of the console; silence is a hang."""
@@ -89,7 +97,7 @@ class L1:
             await self.dump_tasks()
             raise self.failure('the machine is silent') from None
         if not raw:
-            raise self.failure('the machine ended')
+            raise await self.ended()
         text = raw.decode('ascii', 'replace').strip()
         self.lines.append(text)
         return text

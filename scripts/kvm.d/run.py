@@ -58,27 +58,26 @@ def rows_of(arguments, tap, setting):
 
 async def run_setting(arguments, tap, setting):
     """
-    A nested guest under TCG stops for no known reason once in a long
+    A nested guest under TCG stopped for no known reason once in a long
     while (kernel/README.md): a row may start over once, and says so.
     """
     todo = rows_of(arguments, tap, setting)
     spoilt = None
     while todo:
-        machine = l1.L1(arguments.qemu, f'{ROOT}/build/kernel/bzImage',
-                        f'{ROOT}/build/kernel/rig.gz', setting)
-        async with machine:
-            while todo:
-                try:
+        try:
+            async with l1.L1(arguments.qemu, f'{ROOT}/build/kernel/bzImage',
+                             f'{ROOT}/build/kernel/rig.gz',
+                             setting) as machine:
+                while todo:
                     await todo[0](machine)
-                except Failure as failure:
-                    if spoilt is todo[0]:
-                        raise
-                    spoilt = todo[0]
-                    tap.say(f'{setting}: starting over after:')
-                    for line in str(failure).splitlines():
-                        tap.say('  ' + line)
-                    break
-                del todo[0]
+                    del todo[0]
+        except Failure as failure:
+            if spoilt is todo[0]:
+                raise
+            spoilt = todo[0]
+            tap.say(f'{setting}: starting over after:')
+            for line in str(failure).splitlines():
+                tap.say('  ' + line)
 
 
 async def run(arguments, tap):
