@@ -58,8 +58,8 @@ def rows_of(arguments, tap, setting):
 
 async def run_setting(arguments, tap, setting):
     """
-    A nested guest under TCG stopped for no known reason once in a long
-    while (kernel/README.md): a row may start over once, and says so.
+    Three machines under each other on a busy host: a row may start over
+    once, and shows why.
     """
     todo = rows_of(arguments, tap, setting)
     spoilt = None
