@@ -79,6 +79,9 @@ const char *guest_memfd_errno_name(unsigned place);
 void guest_memfd_count_request(GuestMemfdBlock *block,
                                const GuestMemfdRequest *req, int ret,
                                uint64_t changed_bytes, int64_t ns);
+/* Add up, as if both had been counted in one place. */
+void guest_memfd_counters_add(GuestMemfdCounters *sum,
+                              const GuestMemfdCounters *more);
 GuestMemfdFailureCountList *
 guest_memfd_failure_list(const uint64_t counts[GUEST_MEMFD_ERRNO_PLACES]);
 GuestMemfdStats *guest_memfd_stats_new(const GuestMemfdCounters *counters);
