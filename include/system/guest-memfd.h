@@ -266,6 +266,23 @@ typedef struct GuestMemfdSection {
     bool mmio;                      /* neither RAM nor ROM */
 } GuestMemfdSection;
 
+/*
+ * A request that failed.
+ *
+ * @in_block: req->gpa is an offset in @block.
+ * @block: where it failed; NULL if it reached no block.
+ * @offset: of the part that failed, in @block.
+ */
+typedef struct GuestMemfdFailure {
+    const GuestMemfdRequest *req;
+    bool in_block;
+    const GuestMemfdBlock *block;
+    uint64_t offset;
+    const GuestMemfdOutcome *outcome;
+    unsigned retries;
+    int error;
+} GuestMemfdFailure;
+
 /* --- engine ------------------------------------------------------------ */
 
 struct GuestMemfdEngine {
@@ -299,6 +316,13 @@ struct GuestMemfdEngine {
     /* @broken: a page cannot be brought back to a known state. */
     void (*broken)(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
                    int error);
+
+    /*
+     * @failed: a request ended with an error.  The engine holds no lock;
+     * its caller may hold the BQL.  May be NULL.
+     */
+    void (*failed)(GuestMemfdEngine *engine,
+                   const GuestMemfdFailure *failure);
 };
 
 void guest_memfd_engine_init(GuestMemfdEngine *engine);
