@@ -39,8 +39,8 @@ shell-kvm: ## a shell on the reference kernel; SETTING=in-place or two-backings
 	@scripts/shell-kvm $(SETTING)
 
 bench: ## build, and measure conversions (prints JSON)
-	@scripts/build tests/bench/guest-memfd-bench >&2
-	@build/qemu/tests/bench/guest-memfd-bench $(BENCH)
+	@scripts/build tests/guest-memfd/guest-memfd-bench >&2
+	@build/qemu/tests/guest-memfd/guest-memfd-bench $(BENCH)
 
 fuzz: ## run each fuzz target for SECONDS=60, from the kept corpus
 	@scripts/build $(UNIT_TESTS)

@@ -17,7 +17,7 @@ PACKAGES = ('clang-14', 'libclang-rt-14-dev', 'llvm-14')
 TARGETS = ('engine', 'testdev', 'probe')
 
 ENGINE = tuple(f'system/guest-memfd-{name}.c' for name in
-               ('policy', 'convert', 'run', 'block', 'listeners', 'engine', 'stats', 'provider', 'emulated'))
+               ('policy', 'request', 'convert', 'run', 'block', 'listeners', 'engine', 'stats', 'provider', 'emulated'))
 PROBE = 'accel/kvm/kvm-guest-memfd-probe.c'
 
 SANITIZERS = {

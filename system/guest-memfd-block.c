@@ -88,6 +88,7 @@ void guest_memfd_block_free(GuestMemfdBlock *block)
     GuestMemfdProviderClass *pc = GUEST_MEMFD_PROVIDER_GET_CLASS(provider);
 
     QLIST_REMOVE(block, next);
+    guest_memfd_counters_add(&block->engine->retired, &block->counters);
     if (pc->block_free) {
         pc->block_free(provider, block);
     }

@@ -21,7 +21,6 @@
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
 #include "guest-memfd-internal.h"
-#include "trace.h"
 
 #define BACKOFF_MIN_US  10
 #define BACKOFF_MAX_US  1000
@@ -31,15 +30,14 @@ typedef struct Conversion {
     GuestMemfdEngine *engine;
     const GuestMemfdRequest *req;
     const GuestMemfdSection *given; /* instead of what is mapped at a GPA */
-    GuestMemfdOutcome outcome;
-    int64_t start_ns;
+    GuestMemfdResult *result;
     int64_t deadline_ns;
-    unsigned retries;
-    bool counted;
 
     /* Of one try. */
     GuestMemfdBlock *held;
     GuestMemfdBlock *only;          /* NULL: the request spans blocks */
+    GuestMemfdBlock *failing;
+    uint64_t failing_offset;
     bool needs_bql;
 } Conversion;
 
@@ -88,10 +86,28 @@ static void let_go(Conversion *c)
 
 static void count(Conversion *c, GuestMemfdBlock *block, int ret)
 {
-    c->counted = true;
-    block->counters.retries += c->retries;
+    GuestMemfdResult *result = c->result;
+
+    result->counted = true;
+    result->ns = get_clock() - result->start_ns;
+    block->counters.retries += result->retries;
     guest_memfd_count_request(block, c->req, ret, block->changed_bytes,
-                              get_clock() - c->start_ns);
+                              result->ns);
+}
+
+/* A reference keeps @block until the failure has been told. */
+static void remember_failure(Conversion *c, GuestMemfdBlock *block,
+                             MemoryRegion *mr, uint64_t offset)
+{
+    if (c->result->failed) {
+        return;
+    }
+    if (mr) {
+        memory_region_ref(mr);
+    }
+    c->result->failed = block;
+    c->result->failed_mr = mr;
+    c->result->failed_offset = offset;
 }
 
 /* Undo a failed try.  Returns @ret, or -EIO if that did not work. */
@@ -115,7 +131,7 @@ static void finish(Conversion *c, int ret, bool final)
         GuestMemfdBlock *block = c->held;
 
         if (final) {
-            c->outcome.changed_bytes += block->changed_bytes;
+            c->result->outcome.changed_bytes += block->changed_bytes;
             count(c, block, ret);
         }
         guest_memfd_block_forget_changed(block);
@@ -126,9 +142,12 @@ static void finish(Conversion *c, int ret, bool final)
 /* --- sections ---------------------------------------------------------- */
 
 /* Refused by policy before anything was locked. */
-static int refuse(Conversion *c, GuestMemfdBlock *block,
+static int refuse(Conversion *c, const GuestMemfdSection *s,
                   const GuestMemfdDecision *decision)
 {
+    GuestMemfdBlock *block = s->block;
+
+    remember_failure(c, block, s->mr, s->offset);
     qemu_mutex_lock(&block->lock);
     block->decision = *decision;
     count(c, block, decision->error);
@@ -170,12 +189,12 @@ static int scan_section(Conversion *c, const GuestMemfdSection *s,
     }
 
     decision = guest_memfd_engine_decide(c->engine, s->block, c->req);
-    if (!c->outcome.decided || decision.error) {
-        c->outcome.decided = true;
-        c->outcome.decision = decision;
+    if (!c->result->outcome.decided || decision.error) {
+        c->result->outcome.decided = true;
+        c->result->outcome.decision = decision;
     }
     if (decision.error) {
-        return refuse(c, s->block, &decision);
+        return refuse(c, s, &decision);
     }
     if (c->only != s->block) {
         c->only = s->block;
@@ -198,10 +217,10 @@ static int find_or_hold(Conversion *c, const GuestMemfdSection *s)
         }
         decision = guest_memfd_engine_decide(c->engine, block, c->req);
         if (!c->held || decision.error) {
-            c->outcome.decision = decision;
+            c->result->outcome.decision = decision;
         }
         if (decision.error) {
-            return refuse(c, block, &decision);
+            return refuse(c, s, &decision);
         }
         hold(c, block, s->mr, &decision);
     }
@@ -232,7 +251,7 @@ static GuestMemfdContentMode run_mode(Conversion *c, GuestMemfdBlock *block,
         block->decision.realisation = GUEST_MEMFD_REALISATION_EMULATED;
         if (!block->next_held) {
             /* The first block: the one that the outcome is about. */
-            c->outcome.decision = block->decision;
+            c->result->outcome.decision = block->decision;
         }
     }
     return preserve;
@@ -259,6 +278,8 @@ static int convert_section(Conversion *c, const GuestMemfdSection *s,
         ret = guest_memfd_run_convert(block, offset, size, c->req->direction,
                                       run_mode(c, block, size));
         if (ret) {
+            c->failing = block;
+            c->failing_offset = offset;
             return ret;
         }
         offset += size;
@@ -308,13 +329,16 @@ static bool worth_another_try(const Conversion *c, int ret)
 /* All pages are converted: those that are shared now may be used. */
 static int publish(Conversion *c)
 {
-    GuestMemfdBlock *block;
+    GuestMemfdBlock *block = c->held;
     int ret = 0;
 
-    if (c->req->direction == GUEST_MEMFD_DIRECTION_TO_SHARED) {
-        for (block = c->held; block && !ret; block = block->next_held) {
-            ret = guest_memfd_run_publish(block, &block->decision);
-        }
+    if (c->req->direction == GUEST_MEMFD_DIRECTION_TO_PRIVATE) {
+        return 0;
+    }
+    for (; block && !ret; block = block->next_held) {
+        c->failing = block;
+        c->failing_offset = block->changed_first * guest_memfd_page_size();
+        ret = guest_memfd_run_publish(block, &block->decision);
     }
     return ret;
 }
@@ -322,13 +346,19 @@ static int publish(Conversion *c)
 static int try_locked(Conversion *c, bool *again)
 {
     unsigned blocks = 0;
-    int ret = for_each_section(c, convert_section, &blocks) ?: publish(c);
+    int ret;
 
+    c->failing = NULL;
+    ret = for_each_section(c, convert_section, &blocks) ?: publish(c);
     if (ret) {
         ret = roll_back(c, ret);
     }
     *again = ret == -EAGAIN && c->needs_bql;
     *again |= worth_another_try(c, ret);
+    if (ret && !*again && c->failing) {
+        remember_failure(c, c->failing, c->failing->held_mr,
+                         c->failing_offset);
+    }
     finish(c, ret, !*again);
     return ret;
 }
@@ -362,10 +392,10 @@ static int try_once(Conversion *c, bool *again)
 /* Never sleep with the BQL: the page's user may need it to let go. */
 static void back_off(Conversion *c)
 {
-    unsigned us = BACKOFF_MIN_US << MIN(c->retries, 10);
+    unsigned us = BACKOFF_MIN_US << MIN(c->result->retries, 10);
     bool locked = bql_locked();
 
-    c->retries++;
+    c->result->retries++;
     if (locked) {
         bql_unlock();
     }
@@ -375,104 +405,36 @@ static void back_off(Conversion *c)
     }
 }
 
-static int convert(Conversion *c)
+int guest_memfd_carry_out(GuestMemfdEngine *engine,
+                          const GuestMemfdRequest *req,
+                          const GuestMemfdSection *given,
+                          GuestMemfdResult *result)
 {
+    const int64_t timeout_ms = qatomic_read(&engine->retry_timeout_ms);
+    Conversion c = {
+        .engine = engine,
+        .req = req,
+        .given = given,
+        .result = result,
+        .deadline_ns = result->start_ns + SCALE_MS * timeout_ms,
+    };
     bool again = true, take_bql = false;
     int ret = 0;
-
-    c->start_ns = get_clock();
-    c->deadline_ns = c->start_ns + SCALE_MS *
-                     (int64_t)qatomic_read(&c->engine->retry_timeout_ms);
 
     while (again) {
         if (take_bql) {
             bql_lock();
         }
-        c->needs_bql = false;
-        ret = try_once(c, &again);
+        c.needs_bql = false;
+        ret = try_once(&c, &again);
         if (take_bql) {
             bql_unlock();
         }
-        if (c->needs_bql) {
+        if (c.needs_bql) {
             take_bql = true;
         } else if (again) {
-            back_off(c);
+            back_off(&c);
         }
     }
     return ret;
-}
-
-static bool is_well_formed(const GuestMemfdRequest *req)
-{
-    return req->size && req->gpa + req->size > req->gpa &&
-           QEMU_IS_ALIGNED(req->gpa | req->size, guest_memfd_page_size());
-}
-
-static int run(Conversion *c, GuestMemfdOutcome *outcome)
-{
-    const GuestMemfdRequest *req = c->req;
-    int ret = -EINVAL;
-
-    trace_guest_memfd_convert_begin(req->gpa, req->size,
-        GuestMemfdDirection_str(req->direction),
-        GuestMemfdOrigin_str(req->origin), req->intent);
-    if (is_well_formed(req)) {
-        ret = convert(c);
-    }
-    if (ret && !c->counted) {
-        guest_memfd_count_rejected(c->engine, ret);
-    }
-    trace_guest_memfd_convert_end(req->gpa, req->size,
-        GuestMemfdContentMode_str(c->outcome.decision.mode),
-        GuestMemfdRealisation_str(c->outcome.decision.realisation),
-        c->outcome.changed_bytes, c->retries, ret);
-
-    if (outcome) {
-        *outcome = c->outcome;
-    }
-    return ret;
-}
-
-int guest_memfd_engine_convert(GuestMemfdEngine *engine,
-                               const GuestMemfdRequest *req,
-                               GuestMemfdOutcome *outcome)
-{
-    Conversion c = { .engine = engine, .req = req };
-
-    return run(&c, outcome);
-}
-
-int guest_memfd_engine_request(GuestMemfdEngine *engine, hwaddr gpa,
-                               uint64_t size, uint64_t attributes,
-                               GuestMemfdOrigin origin,
-                               GuestMemfdOutcome *outcome)
-{
-    GuestMemfdRequest req;
-    int ret = guest_memfd_request_decode(&req, gpa, size, attributes, origin);
-
-    if (ret) {
-        guest_memfd_count_rejected(engine, ret);
-        if (outcome) {
-            *outcome = (GuestMemfdOutcome) { };
-        }
-        return ret;
-    }
-    return guest_memfd_engine_convert(engine, &req, outcome);
-}
-
-int guest_memfd_engine_convert_block(GuestMemfdEngine *engine,
-                                     GuestMemfdBlock *block,
-                                     const GuestMemfdRequest *req,
-                                     GuestMemfdOutcome *outcome)
-{
-    const GuestMemfdSection section = {
-        .gpa = req->gpa,
-        .size = req->size,
-        .block = block,
-        .offset = req->gpa,
-    };
-    Conversion c = { .engine = engine, .req = req, .given = &section };
-
-    assert(req->gpa < block->size && req->size <= block->size - req->gpa);
-    return run(&c, outcome);
 }

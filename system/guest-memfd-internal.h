@@ -14,6 +14,31 @@
 /* Only a request that reached no block is counted for the whole VM. */
 void guest_memfd_count_rejected(GuestMemfdEngine *engine, int ret);
 
+/* --- guest-memfd-convert.c --------------------------------------------- */
+
+/* How a request went. */
+typedef struct GuestMemfdResult {
+    GuestMemfdOutcome outcome;
+    unsigned retries;
+    int64_t start_ns;
+    int64_t ns;                     /* as it was counted */
+    bool counted;                   /* by a block */
+
+    /* Where it failed, with a reference to be dropped. */
+    GuestMemfdBlock *failed;
+    MemoryRegion *failed_mr;
+    uint64_t failed_offset;
+} GuestMemfdResult;
+
+/*
+ * Carry out a well-formed request, on @given instead of what is mapped at
+ * its GPA unless that is NULL.  @result is new, but for its start.
+ */
+int guest_memfd_carry_out(GuestMemfdEngine *engine,
+                          const GuestMemfdRequest *req,
+                          const GuestMemfdSection *given,
+                          GuestMemfdResult *result);
+
 /* --- guest-memfd-block.c ----------------------------------------------- */
 
 size_t guest_memfd_page_size(void);
@@ -79,6 +104,9 @@ const char *guest_memfd_errno_name(unsigned place);
 void guest_memfd_count_request(GuestMemfdBlock *block,
                                const GuestMemfdRequest *req, int ret,
                                uint64_t changed_bytes, int64_t ns);
+/* Add up, as if both had been counted in one place. */
+void guest_memfd_counters_add(GuestMemfdCounters *sum,
+                              const GuestMemfdCounters *more);
 GuestMemfdFailureCountList *
 guest_memfd_failure_list(const uint64_t counts[GUEST_MEMFD_ERRNO_PLACES]);
 GuestMemfdStats *guest_memfd_stats_new(const GuestMemfdCounters *counters);

@@ -394,6 +394,7 @@ static void manager_init(Object *obj)
     guest_memfd_engine_init(&s->engine);
     guest_memfd_ram_bind(&s->engine);
     s->engine.broken = broken;
+    s->engine.failed = guest_memfd_send_failure;
     s->engine.content_policy = GUEST_MEMFD_CONTENT_POLICY_AUTO;
     s->engine.on_unsupported = GUEST_MEMFD_UNSUPPORTED_ACTION_REFUSE;
     s->engine.retry_timeout_ms = RETRY_TIMEOUT_MS_DEFAULT;

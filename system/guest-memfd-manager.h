@@ -34,4 +34,8 @@ const char *guest_memfd_provider_reason(void);
 /* For example "to-shared=default,zero to-private=default"; caller frees. */
 char *guest_memfd_offer_to_string(const GuestMemfdEngine *engine);
 
+/* Tell monitors of a request that failed. */
+void guest_memfd_send_failure(GuestMemfdEngine *engine,
+                              const GuestMemfdFailure *failure);
+
 #endif /* SYSTEM_GUEST_MEMFD_MANAGER_H */

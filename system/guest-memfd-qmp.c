@@ -9,7 +9,9 @@
 #include "monitor/monitor.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-guest-memfd.h"
+#include "qapi/qapi-events-guest-memfd.h"
 #include "qemu/cutils.h"
+#include "qemu/main-loop.h"
 #include "qemu/module.h"
 #include "guest-memfd-internal.h"
 #include "guest-memfd-manager.h"
@@ -157,6 +159,25 @@ GuestMemfdInfo *qmp_query_guest_memfd(Error **errp)
         fill_engine(info, &manager->engine);
     }
     return info;
+}
+
+/*
+ * The monitor's rate limit needs the BQL: it does not expect an event
+ * while the timer of the last one is about to run.
+ */
+void guest_memfd_send_failure(GuestMemfdEngine *engine,
+                              const GuestMemfdFailure *f)
+{
+    const GuestMemfdRequest *req = f->req;
+    const GuestMemfdOutcome *outcome = f->outcome;
+    const char *error = guest_memfd_errno_name(
+                            guest_memfd_errno_place(f->error));
+
+    BQL_LOCK_GUARD();
+    qapi_event_send_guest_memfd_conversion_failed(
+        f->block ? f->block->name : "", f->block, f->offset,
+        !f->in_block, req->gpa, req->size, req->direction, req->origin,
+        outcome->decided, outcome->decision.mode, error, f->retries);
 }
 
 static void print_failures(Monitor *mon, const char *what,

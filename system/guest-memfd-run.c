@@ -21,6 +21,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
+#include "qemu/timer.h"
 #include "guest-memfd-internal.h"
 #include "trace.h"
 
@@ -38,15 +39,19 @@ static int provider_convert(GuestMemfdBlock *block, uint64_t offset,
                             GuestMemfdContentMode mode)
 {
     GuestMemfdProvider *provider = block->engine->provider;
+    bool timed = trace_event_get_state_backends(TRACE_GUEST_MEMFD_PROVIDER_END);
+    int64_t start = timed ? get_clock() : 0;
     uint64_t error_offset = offset;
     int ret;
 
+    trace_guest_memfd_provider_begin(block->name, offset, size,
+                                     GuestMemfdDirection_str(direction),
+                                     GuestMemfdContentMode_str(mode));
     ret = GUEST_MEMFD_PROVIDER_GET_CLASS(provider)->convert(
               provider, block, offset, size, direction, mode, &error_offset);
-    if (ret) {
-        trace_guest_memfd_provider_failed(block->name, offset, size,
-            GuestMemfdDirection_str(direction),
-            GuestMemfdContentMode_str(mode), error_offset, ret);
+    if (timed) {
+        trace_guest_memfd_provider_end(block->name, offset, size, error_offset,
+                                       get_clock() - start, ret);
     }
     return ret;
 }

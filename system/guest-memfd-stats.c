@@ -5,6 +5,8 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/host-utils.h"
+#include "qemu/lockable.h"
 #include "guest-memfd-internal.h"
 
 static const struct {
@@ -39,6 +41,11 @@ const char *guest_memfd_errno_name(unsigned place)
     return errno_places[place].name;
 }
 
+static unsigned time_place(uint64_t ns)
+{
+    return MIN(64 - clz64(ns), GUEST_MEMFD_TIME_PLACES - 1);
+}
+
 /* The block's lock is held; its decision and retries are those of @req. */
 void guest_memfd_count_request(GuestMemfdBlock *block,
                                const GuestMemfdRequest *req, int ret,
@@ -54,12 +61,59 @@ void guest_memfd_count_request(GuestMemfdBlock *block,
     counters->downgrades += block->decision.downgraded;
     counters->time_ns += ns;
     counters->time_max_ns = MAX(counters->time_max_ns, ns);
+    counters->time_histogram[time_place(ns)]++;
 
     if (ret) {
         counters->failures[guest_memfd_errno_place(ret)]++;
     } else {
         counters->converted_bytes[req->direction] += changed_bytes;
         counters->already_right_bytes += block->asked_bytes - changed_bytes;
+    }
+}
+
+void guest_memfd_counters_add(GuestMemfdCounters *sum,
+                              const GuestMemfdCounters *more)
+{
+    const uint64_t max = MAX(sum->time_max_ns, more->time_max_ns);
+    const uint64_t *from = (const uint64_t *)more;
+    uint64_t *to = (uint64_t *)sum;
+    unsigned i;
+
+    for (i = 0; i < sizeof(*sum) / sizeof(*to); i++) {
+        to[i] += from[i];
+    }
+    sum->time_max_ns = max;
+}
+
+static uint64_t all_errors(const uint64_t counts[GUEST_MEMFD_ERRNO_PLACES])
+{
+    uint64_t all = 0;
+    unsigned i;
+
+    for (i = 0; i < GUEST_MEMFD_ERRNO_PLACES; i++) {
+        all += counts[i];
+    }
+    return all;
+}
+
+void guest_memfd_engine_totals(GuestMemfdEngine *engine,
+                               GuestMemfdTotals *totals)
+{
+    GuestMemfdBlock *block;
+
+    *totals = (GuestMemfdTotals) { .counters = engine->retired };
+    QLIST_FOREACH(block, &engine->blocks, next) {
+        WITH_QEMU_LOCK_GUARD(&block->lock) {
+            uint64_t shared = block->shared_pages * guest_memfd_page_size();
+
+            guest_memfd_counters_add(&totals->counters, &block->counters);
+            totals->shared_bytes += shared;
+            totals->private_bytes += block->size - shared;
+        }
+    }
+    totals->failures = all_errors(totals->counters.failures);
+    WITH_QEMU_LOCK_GUARD(&engine->rejected_lock) {
+        totals->rejected = all_errors(engine->rejected);
     }
 }
 
@@ -105,6 +159,18 @@ origin_counts(const uint64_t counts[GUEST_MEMFD_ORIGIN__MAX])
     return o;
 }
 
+static uint64List *
+time_histogram(const uint64_t counts[GUEST_MEMFD_TIME_PLACES])
+{
+    uint64List *list = NULL;
+    unsigned i = GUEST_MEMFD_TIME_PLACES;
+
+    while (i--) {
+        QAPI_LIST_PREPEND(list, counts[i]);
+    }
+    return list;
+}
+
 GuestMemfdStats *guest_memfd_stats_new(const GuestMemfdCounters *counters)
 {
     GuestMemfdStats *stats = g_new0(GuestMemfdStats, 1);
@@ -130,5 +196,6 @@ GuestMemfdStats *guest_memfd_stats_new(const GuestMemfdCounters *counters)
     stats->failures = guest_memfd_failure_list(counters->failures);
     stats->time_ns = counters->time_ns;
     stats->time_max_ns = counters->time_max_ns;
+    stats->time_histogram_ns = time_histogram(counters->time_histogram);
     return stats;
 }

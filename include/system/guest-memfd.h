@@ -187,6 +187,13 @@ struct GuestMemfdProviderClass {
 /* Errno values that are counted one by one; the last place is "other". */
 #define GUEST_MEMFD_ERRNO_PLACES 9
 
+/*
+ * Place 0 counts requests that took no time, place n those that took from
+ * 2^(n-1) to 2^n - 1 ns, and the last place (from 17 s on) all others.
+ */
+#define GUEST_MEMFD_TIME_PLACES 36
+
+/* Nothing but uint64_t: see guest_memfd_counters_add(). */
 typedef struct GuestMemfdCounters {
     uint64_t requests;
     uint64_t origins[GUEST_MEMFD_ORIGIN__MAX];
@@ -201,7 +208,17 @@ typedef struct GuestMemfdCounters {
     uint64_t failures[GUEST_MEMFD_ERRNO_PLACES];
     uint64_t time_ns;
     uint64_t time_max_ns;
+    uint64_t time_histogram[GUEST_MEMFD_TIME_PLACES];
 } GuestMemfdCounters;
+
+/* Of the whole VM, with the blocks that are gone.  Counters only grow. */
+typedef struct GuestMemfdTotals {
+    GuestMemfdCounters counters;
+    uint64_t failures;              /* of all errno values */
+    uint64_t rejected;              /* the same, of requests for no block */
+    uint64_t private_bytes;
+    uint64_t shared_bytes;
+} GuestMemfdTotals;
 
 /*
  * The conversion state of one RAMBlock.  Which pages are shared is kept in
@@ -249,11 +266,29 @@ typedef struct GuestMemfdSection {
     bool mmio;                      /* neither RAM nor ROM */
 } GuestMemfdSection;
 
+/*
+ * A request that failed.
+ *
+ * @in_block: req->gpa is an offset in @block.
+ * @block: where it failed; NULL if it reached no block.
+ * @offset: of the part that failed, in @block.
+ */
+typedef struct GuestMemfdFailure {
+    const GuestMemfdRequest *req;
+    bool in_block;
+    const GuestMemfdBlock *block;
+    uint64_t offset;
+    const GuestMemfdOutcome *outcome;
+    unsigned retries;
+    int error;
+} GuestMemfdFailure;
+
 /* --- engine ------------------------------------------------------------ */
 
 struct GuestMemfdEngine {
     GuestMemfdProvider *provider;
     QLIST_HEAD(, GuestMemfdBlock) blocks;   /* BQL */
+    GuestMemfdCounters retired;     /* of blocks that are gone; BQL */
 
     /* Policy; atomic, may change at any time. */
     int content_policy;
@@ -281,6 +316,13 @@ struct GuestMemfdEngine {
     /* @broken: a page cannot be brought back to a known state. */
     void (*broken)(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
                    int error);
+
+    /*
+     * @failed: a request ended with an error.  The engine holds no lock;
+     * its caller may hold the BQL.  May be NULL.
+     */
+    void (*failed)(GuestMemfdEngine *engine,
+                   const GuestMemfdFailure *failure);
 };
 
 void guest_memfd_engine_init(GuestMemfdEngine *engine);
@@ -322,6 +364,10 @@ int guest_memfd_engine_convert_block(GuestMemfdEngine *engine,
                                      GuestMemfdBlock *block,
                                      const GuestMemfdRequest *req,
                                      GuestMemfdOutcome *outcome);
+
+/* BQL held. */
+void guest_memfd_engine_totals(GuestMemfdEngine *engine,
+                               GuestMemfdTotals *totals);
 
 /* BQL held.  @ram_block may be NULL in tests. */
 GuestMemfdBlock *guest_memfd_block_new(GuestMemfdEngine *engine,

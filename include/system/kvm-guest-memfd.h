@@ -8,6 +8,7 @@
 #define SYSTEM_KVM_GUEST_MEMFD_H
 
 #include "exec/hwaddr.h"
+#include "qapi/qapi-types-stats.h"
 #include "qemu/typedefs.h"
 
 /*
@@ -44,5 +45,17 @@ uint64_t kvm_guest_memfd_map_gpa_range(hwaddr gpa, uint64_t npages,
  * Returns 0 if the guest can go on, which includes trying again.
  */
 int kvm_guest_memfd_convert(hwaddr gpa, uint64_t size, bool to_private);
+
+/*
+ * kvm_guest_memfd_add_stats: the VM's conversions for query-stats
+ *
+ * Puts those of @names (NULL: all) before @list, in the same order as
+ * kvm_guest_memfd_add_schema() does.  Nothing for other targets than the
+ * VM, or when it has no guest memory to convert.  BQL held.
+ */
+StatsList *kvm_guest_memfd_add_stats(StatsTarget target, strList *names,
+                                     StatsList *list);
+StatsSchemaValueList *
+kvm_guest_memfd_add_schema(StatsTarget target, StatsSchemaValueList *list);
 
 #endif /* SYSTEM_KVM_GUEST_MEMFD_H */

@@ -39,6 +39,28 @@ def adds_up(info):
     return True
 
 
+def vm_statistics(reply):
+    """What query-stats says of conversions; one answer for a VM."""
+    answer, = reply
+    return {s['name']: s['value'] for s in answer['stats']
+            if s['name'].startswith('gmem_')}
+
+
+def vm_totals(info):
+    """The same numbers, from query-guest-memfd."""
+    return {
+        'gmem_requests': total(info, 'requests'),
+        'gmem_to_shared': total(info, 'directions', 'to-shared'),
+        'gmem_to_private_bytes': total(info, 'converted-bytes', 'to-private'),
+        'gmem_mode_zero': total(info, 'modes', 'zero'),
+        'gmem_realised_kernel': total(info, 'realisations', 'kernel'),
+        'gmem_refused': total(info, 'realisations', 'refused'),
+        'gmem_rejected': sum(r['count'] for r in info['rejected']),
+        'gmem_time_ns': total(info, 'time-ns'),
+        'gmem_private_bytes': sum(b['private-bytes']
+                                  for b in info['backends'])}
+
+
 def flags_check(setting, trace):
     """No flag was sent that the kernel did not offer."""
     sent, bad = 0, []
@@ -59,6 +81,7 @@ async def matrix_row(l1, tap, setting, vcpus, backends, guest):
     inner = Inner(l1, backends, vcpus, f'expect={setting} {guest}', extra)
     async with inner:
         done = await inner.until('done')
+        reply = await inner.execute('query-stats', {'target': 'vm'})
         info = await inner.finish()
     requests = sum(int(r['requests']) for r in inner.records
                    if r['kind'] == 'stats')
@@ -76,6 +99,9 @@ async def matrix_row(l1, tap, setting, vcpus, backends, guest):
                total(info, 'origins', 'hypercall') >= requests > 0,
                f'{name}: statistics add up to what the guest asked for',
                f'guest {requests}, QEMU {total(info, "requests")}')
+    seen, want = vm_statistics(reply), vm_totals(info)
+    tap.result(len(seen) == 22 and want.items() <= seen.items(),
+               f'{name}: query-stats has them, too', f'{seen}\n{want}')
     if extra:
         good, detail = flags_check(setting, inner.trace)
         tap.result(good, f'{name}: no flag was sent that KVM does not '

@@ -7,6 +7,7 @@
 #include "qemu/osdep.h"
 #include "guest-memfd-util.h"
 #include "qobject/qlist.h"
+#include "qobject/qnum.h"
 #include "qobject/qstring.h"
 
 QTestState *gm_start(void)
@@ -355,6 +356,17 @@ static uint64_t sum_of(const QDict *stats, const char *field)
     return sum;
 }
 
+static uint64_t histogram_sum(const QDict *stats)
+{
+    const QListEntry *entry;
+    uint64_t sum = 0;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(stats, "time-histogram-ns"), entry) {
+        sum += qnum_get_uint(qobject_to(QNum, qlist_entry_obj(entry)));
+    }
+    return sum;
+}
+
 static void check_backend(const QDict *b)
 {
     const QDict *stats = qdict_get_qdict(b, "stats");
@@ -375,6 +387,7 @@ static void check_backend(const QDict *b)
     g_assert_cmpuint(qdict_get_int(stats, "time-max-ns"), <=,
                      qdict_get_int(stats, "time-ns"));
     g_assert_cmpint(!qdict_get_int(stats, "time-max-ns"), ==, !requests);
+    g_assert_cmpuint(histogram_sum(stats), ==, requests);
 }
 
 void gm_quit(QTestState *qts)

@@ -362,6 +362,12 @@ void rig_free(Rig *rig)
     current = NULL;
 }
 
+void rig_unplug_last(Rig *rig)
+{
+    rig->pieces--;
+    free_block(rig->blocks[--rig->n_blocks]);
+}
+
 /* --- asking ------------------------------------------------------------ */
 
 GuestMemfdRequest rig_request(GuestMemfdDirection direction,

@@ -98,6 +98,8 @@ void rig_free(Rig *rig);
 GuestMemfdBlock *rig_block(Rig *rig, const char *name, unsigned long pages);
 void rig_map(Rig *rig, uint64_t gpa, GuestMemfdBlock *block, uint64_t first,
              uint64_t pages);
+/* The block and the piece that came last, with no listener, go. */
+void rig_unplug_last(Rig *rig);
 void rig_map_mmio(Rig *rig, uint64_t gpa, uint64_t pages);
 void rig_map_other_ram(Rig *rig, uint64_t gpa, uint64_t pages);
 RigListener *rig_listen(Rig *rig, GuestMemfdBlock *block, uint64_t first,
