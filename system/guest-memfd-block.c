@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include "qapi/error.h"
 #include "qemu/bitmap.h"
+#include "qemu/lockable.h"
 #include "qemu/mmap-alloc.h"
 #include "system/ramblock.h"
 #include "guest-memfd-internal.h"
@@ -45,6 +46,7 @@ GuestMemfdBlock *guest_memfd_block_new(GuestMemfdEngine *engine,
     }
 
     qemu_mutex_init(&block->lock);
+    qemu_mutex_init(&block->users_lock);
     block->changed = bitmap_new(page_of(size));
     QLIST_INSERT_HEAD(&engine->blocks, block, next);
     return block;
@@ -92,6 +94,7 @@ void guest_memfd_block_free(GuestMemfdBlock *block)
     if (pc->block_free) {
         pc->block_free(provider, block);
     }
+    qemu_mutex_destroy(&block->users_lock);
     qemu_mutex_destroy(&block->lock);
     g_free(block->changed);
     g_free(block->name);
@@ -132,6 +135,7 @@ void guest_memfd_block_record(GuestMemfdBlock *block, uint64_t offset,
 {
     unsigned long *bitmap = block->attributes->bitmap;
 
+    QEMU_LOCK_GUARD(&block->users_lock);
     if (shared) {
         bitmap_set(bitmap, page_of(offset), page_of(size));
         block->shared_pages += page_of(size);
@@ -182,4 +186,81 @@ void guest_memfd_block_forget_changed(GuestMemfdBlock *block)
     block->changed_end = 0;
     block->changed_bytes = 0;
     block->published = false;
+}
+
+/* --- users ------------------------------------------------------------- */
+
+bool guest_memfd_block_clamp(const GuestMemfdBlock *block, uint64_t offset,
+                             uint64_t *size)
+{
+    const unsigned long *bitmap = block->attributes->bitmap;
+    const unsigned long first = page_of(offset);
+    const unsigned long end = page_of(offset + *size - 1) + 1;
+    unsigned long private = find_next_zero_bit(bitmap, end, first);
+
+    if (private == first) {
+        return false;
+    }
+    if (private < end) {
+        *size = private * guest_memfd_page_size() - offset;
+    }
+    return true;
+}
+
+bool guest_memfd_block_use(GuestMemfdBlock *block, uint64_t offset,
+                           uint64_t *size)
+{
+    IntervalTreeNode *user;
+
+    QEMU_LOCK_GUARD(&block->users_lock);
+    if (!guest_memfd_block_clamp(block, offset, size)) {
+        return false;
+    }
+    user = g_new0(IntervalTreeNode, 1);
+    user->start = offset;
+    user->last = offset + *size - 1;
+    interval_tree_insert(user, &block->users);
+    return true;
+}
+
+/* The end may have moved since: some devices shorten what they mapped. */
+static IntervalTreeNode *find_user(GuestMemfdBlock *block, uint64_t offset,
+                                   uint64_t last)
+{
+    IntervalTreeNode *user, *found = NULL;
+
+    user = interval_tree_iter_first(&block->users, offset, offset);
+    while (user && (user->start != offset || user->last != last)) {
+        if (!found || user->start == offset) {
+            found = user;
+        }
+        user = interval_tree_iter_next(user, offset, offset);
+    }
+    return user ?: found;
+}
+
+void guest_memfd_block_unuse(GuestMemfdBlock *block, uint64_t offset,
+                             uint64_t size)
+{
+    IntervalTreeNode *user;
+
+    QEMU_LOCK_GUARD(&block->users_lock);
+    user = find_user(block, offset, offset + size - 1);
+    if (user) {
+        interval_tree_remove(user, &block->users);
+        g_free(user);
+    }
+}
+
+bool guest_memfd_block_in_use(GuestMemfdBlock *block, uint64_t offset,
+                              uint64_t size, uint64_t *busy)
+{
+    IntervalTreeNode *user;
+
+    QEMU_LOCK_GUARD(&block->users_lock);
+    user = interval_tree_iter_first(&block->users, offset, offset + size - 1);
+    if (user) {
+        *busy = MAX(user->start, offset);
+    }
+    return user;
 }

@@ -64,6 +64,24 @@ bool guest_memfd_block_next_changed(const GuestMemfdBlock *block,
                                     uint64_t *offset, uint64_t *size);
 void guest_memfd_block_forget_changed(GuestMemfdBlock *block);
 
+/* False if the page is private; else @size is cut where one is. */
+bool guest_memfd_block_clamp(const GuestMemfdBlock *block, uint64_t offset,
+                             uint64_t *size);
+
+/*
+ * Users hold pointers to shared pages, and let go in their own time.
+ * Pages are recorded as private before users are looked for, and users
+ * look at the record before they begin, all with users_lock held: so one
+ * sees the other.  @size is cut as guest_memfd_block_clamp() does.
+ */
+bool guest_memfd_block_use(GuestMemfdBlock *block, uint64_t offset,
+                           uint64_t *size);
+void guest_memfd_block_unuse(GuestMemfdBlock *block, uint64_t offset,
+                             uint64_t size);
+/* @busy is where the first user found is. */
+bool guest_memfd_block_in_use(GuestMemfdBlock *block, uint64_t offset,
+                              uint64_t size, uint64_t *busy);
+
 /* --- guest-memfd-listeners.c ------------------------------------------- */
 
 bool guest_memfd_has_listeners(const GuestMemfdBlock *block);
@@ -96,6 +114,9 @@ int guest_memfd_run_rollback(GuestMemfdBlock *block,
 
 /* Let @engine work on the machine's memory. */
 void guest_memfd_ram_bind(GuestMemfdEngine *engine);
+
+/* Sets @errp, for a @feature that does not work in place. */
+void guest_memfd_refuse(const char *feature, Error **errp);
 
 /* --- guest-memfd-stats.c ----------------------------------------------- */
 

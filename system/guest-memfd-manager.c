@@ -116,6 +116,11 @@ static bool set_provider(GuestMemfdManager *s, GuestMemfdProvider *provider,
                          Error **errp)
 {
     if (is_in_place(provider)) {
+        if (runstate_check(RUN_STATE_INMIGRATE)) {
+            guest_memfd_refuse("-incoming", errp);
+            object_unref(OBJECT(provider));
+            return false;
+        }
         error_setg(&s->migration_blocker, "guest memory is converted in "
                    "place between private and shared, which cannot be "
                    "migrated");

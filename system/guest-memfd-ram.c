@@ -7,11 +7,15 @@
  */
 
 #include "qemu/osdep.h"
+#include <linux/falloc.h>
 #include "exec/target_page.h"
 #include "exec/translation-block.h"
 #include "hw/boards.h"
+#include "hw/qdev-core.h"
 #include "qapi/error.h"
-#include "qemu/bitmap.h"
+#include "qapi/qapi-types-migration.h"
+#include "qemu/error-report.h"
+#include "qemu/lockable.h"
 #include "system/address-spaces.h"
 #include "system/confidential-guest-support.h"
 #include "system/guest-memfd-ram.h"
@@ -137,17 +141,38 @@ void guest_memfd_ram_block_unlock(RAMBlock *rb)
     }
 }
 
-bool guest_memfd_ram_block_may_discard(RAMBlock *rb, uint64_t offset,
-                                       uint64_t size)
+bool guest_memfd_ram_block_clamp(RAMBlock *rb, uint64_t offset, hwaddr *len)
 {
-    const size_t page = guest_memfd_page_size();
-    const unsigned long end = DIV_ROUND_UP(offset + size, page);
+    uint64_t size = MIN(*len, rb->used_length - offset);
 
-    if (!guest_memfd_is_in_place()) {
+    if (!rb->gmem || !guest_memfd_is_in_place()) {
         return true;
     }
-    return find_next_zero_bit(rb->attributes->bitmap, end, offset / page)
-           >= end;
+    if (!guest_memfd_block_clamp(rb->gmem, offset, &size)) {
+        return false;
+    }
+    *len = MIN(*len, size);
+    return true;
+}
+
+bool guest_memfd_ram_block_use(RAMBlock *rb, uint64_t offset, hwaddr *len,
+                               hwaddr *max)
+{
+    if (!rb->gmem || !guest_memfd_is_in_place()) {
+        return true;
+    }
+    if (!guest_memfd_block_use(rb->gmem, offset, len)) {
+        return false;
+    }
+    *max = *len;
+    return true;
+}
+
+void guest_memfd_ram_block_unuse(RAMBlock *rb, uint64_t offset, hwaddr len)
+{
+    if (rb->gmem && guest_memfd_is_in_place()) {
+        guest_memfd_block_unuse(rb->gmem, offset, len);
+    }
 }
 
 bool guest_memfd_ram_block_may_hide(RAMBlock *rb)
@@ -155,31 +180,142 @@ bool guest_memfd_ram_block_may_hide(RAMBlock *rb)
     return rb->gmem && guest_memfd_is_in_place();
 }
 
-bool guest_memfd_ram_block_clamp(RAMBlock *rb, uint64_t offset, hwaddr *len)
+/*
+ * With the lock: a page that became private after the look at it would
+ * lose the guest's bytes.
+ */
+int guest_memfd_ram_block_discard(RAMBlock *rb, uint64_t offset,
+                                  uint64_t size)
 {
-    const size_t page = guest_memfd_page_size();
-    const unsigned long first = offset / page;
-    const uint64_t size = MIN(*len, rb->used_length - offset);
-    const unsigned long end = DIV_ROUND_UP(offset + size, page);
-    unsigned long private;
+    uint64_t shared = size;
 
-    if (!guest_memfd_is_in_place()) {
+    if (!size || offset > rb->max_length || size > rb->max_length - offset ||
+        !QEMU_IS_ALIGNED(offset | size, guest_memfd_page_size())) {
+        return -EINVAL;
+    }
+    QEMU_LOCK_GUARD(&rb->gmem->lock);
+    if (!guest_memfd_block_clamp(rb->gmem, offset, &shared) ||
+        shared < size) {
+        warn_report_once("guest memory '%s': [0x%" PRIx64 ", +0x%" PRIx64
+                         ") is not discarded: pages of it are private, and "
+                         "exist only once", rb->gmem->name, offset, size);
+        return -EPERM;
+    }
+    if (fallocate(rb->guest_memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                  offset, size)) {
+        return -errno;
+    }
+    return 0;
+}
+
+bool guest_memfd_is_private(AddressSpace *as, hwaddr addr, hwaddr len)
+{
+    MemoryRegionSection mrs = memory_region_find(as->root, addr, len);
+    hwaddr size = int128_get64(mrs.size), shared = size;
+    RAMBlock *rb = mrs.mr ? mrs.mr->ram_block : NULL;
+    bool private = rb && (!guest_memfd_ram_block_clamp(rb,
+                              mrs.offset_within_region, &shared) ||
+                          shared < size);
+
+    memory_region_unref(mrs.mr);
+    return private;
+}
+
+bool guest_memfd_check_shared(hwaddr addr, hwaddr len, Error **errp)
+{
+    if (!guest_memfd_is_private(&address_space_memory, addr, len)) {
         return true;
     }
-    private = find_next_zero_bit(rb->attributes->bitmap, end, first);
-    if (private == first) {
-        return false;
-    }
-    if (private < end) {
-        *len = MIN(*len, private * page - offset);
-    }
-    return true;
+    error_setg(errp, "cannot read [0x%" HWADDR_PRIx ", +0x%" HWADDR_PRIx
+               "): it is private guest memory; dump-guest-memory leaves such "
+               "pages out", addr, len);
+    return false;
 }
 
 void guest_memfd_ram_block_set_policy(RAMBlock *rb,
                                       GuestMemfdContentPolicy policy)
 {
     qatomic_set(&rb->gmem->content_policy, policy);
+}
+
+/* --- what cannot work in place ----------------------------------------- */
+
+#define START_ANEW  "Shut the guest down and start it anew"
+
+static const struct {
+    const char *feature;
+    const char *why;
+    const char *remedy;
+} limits[] = {
+    { "vhost-user", "another process would touch private pages",
+      "Use a device of QEMU's own, for example virtio-blk-pci, or "
+      "virtio-net-pci with -netdev tap" },
+    { "virtio-mem", "it would discard private pages",
+      "Add memory with pc-dimm and memory-backend-memfd-private" },
+    { "-incoming", "there is no migration of private pages",
+      "Start the guest without -incoming" },
+    { "postcopy-ram", "there is no migration of private pages", START_ANEW },
+    { "x-colo", "there is no migration of private pages", START_ANEW },
+    { "background-snapshot", "private pages cannot be saved", START_ANEW },
+    { "a snapshot of the VM", "private pages cannot be saved and loaded",
+      "Take snapshots of disks only, with blockdev-snapshot" },
+    { "calc-dirty-rate", "private pages cannot be read",
+      "Count conversions with query-guest-memfd instead" },
+    { "dirty page logging", "private pages are written unseen",
+      "Count conversions with query-guest-memfd instead" },
+};
+
+void guest_memfd_refuse(const char *feature, Error **errp)
+{
+    ERRP_GUARD();
+    int i = 0;
+
+    while (strcmp(limits[i].feature, feature)) {
+        i++;
+        assert(i < ARRAY_SIZE(limits));
+    }
+    error_setg(errp, "%s does not work with guest memory that is converted "
+               "in place: %s", feature, limits[i].why);
+    error_append_hint(errp, "%s%s.\n", limits[i].remedy, kvm_enabled() ?
+                      ", or set in-place=off on guest-memfd-manager" : "");
+}
+
+/* Network backends come before there is memory. */
+static bool will_be_in_place(void)
+{
+    if (phase_check(PHASE_ACCEL_CREATED) && !guest_memfd_is_in_place() &&
+        machine_require_guest_memfd(current_machine)) {
+        /* An error will be met again, when there is memory. */
+        guest_memfd_engine_for_ram(NULL);
+    }
+    return guest_memfd_is_in_place();
+}
+
+bool guest_memfd_allows(const char *feature, Error **errp)
+{
+    if (!will_be_in_place()) {
+        return true;
+    }
+    guest_memfd_refuse(feature, errp);
+    return false;
+}
+
+bool guest_memfd_allows_capabilities(const bool *capabilities, Error **errp)
+{
+    static const MigrationCapability refused[] = {
+        MIGRATION_CAPABILITY_POSTCOPY_RAM,
+        MIGRATION_CAPABILITY_X_COLO,
+        MIGRATION_CAPABILITY_BACKGROUND_SNAPSHOT,
+    };
+    int i;
+
+    for (i = 0; i < ARRAY_SIZE(refused); i++) {
+        if (capabilities[refused[i]] &&
+            !guest_memfd_allows(MigrationCapability_str(refused[i]), errp)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* --- what the engine asks ---------------------------------------------- */

@@ -5,7 +5,9 @@
  *
  * The order keeps everybody off pages that are not theirs:
  *
- *   to private: users let go, the provider converts, the state is recorded
+ *   to private: the state is recorded, so that nobody comes any more; who
+ *               holds a pointer is asked about (-EAGAIN), the others let
+ *               go, and the provider converts
  *   to shared:  the provider converts all runs of the request; only then
  *               QEMU clears the pages if that is the promise, the state is
  *               recorded, and users may come
@@ -101,23 +103,42 @@ static void give_back(GuestMemfdBlock *block, uint64_t offset, uint64_t size)
     }
 }
 
+/* A pointer is like a reference that the kernel counts: try again. */
+static int check_users(GuestMemfdBlock *block, uint64_t offset,
+                       uint64_t size)
+{
+    uint64_t busy;
+
+    if (!guest_memfd_block_in_use(block, offset, size, &busy)) {
+        return 0;
+    }
+    trace_guest_memfd_in_use(block->name, offset, size, busy);
+    return -EAGAIN;
+}
+
 static int run_to_private(GuestMemfdBlock *block, uint64_t offset,
                           uint64_t size, GuestMemfdContentMode mode)
 {
     const GuestMemfdDirection direction = GUEST_MEMFD_DIRECTION_TO_PRIVATE;
     int ret;
 
+    guest_memfd_block_record(block, offset, size, false);
+    ret = check_users(block, offset, size);
+    if (ret) {
+        guest_memfd_block_record(block, offset, size, true);
+        return ret;
+    }
+
     guest_memfd_notify_discard(block, offset, size);
     ret = provider_convert(block, offset, size, direction, mode);
     if (!ret) {
-        guest_memfd_block_record(block, offset, size, false);
         return 0;
     }
     if (send_back(block, offset, size, direction)) {
-        /* Unknown state: private, so that no device touches the pages. */
-        guest_memfd_block_record(block, offset, size, false);
+        /* Unknown state: still private, so no device touches the pages. */
         return -EIO;
     }
+    guest_memfd_block_record(block, offset, size, true);
     give_back(block, offset, size);
     return ret;
 }

@@ -9,6 +9,14 @@
  * page that was hit gets an empty page of QEMU's own in its place: the
  * access reads zeros, or writes into the void, and the guest's memory is
  * not involved.  When the page becomes shared again its memory comes back.
+ *
+ * The handler takes no lock, so the page may be shared again by the time
+ * it was replaced.  It counts the hit after it replaced the page, and
+ * then looks whether the page is shared.  A conversion first makes the
+ * page shared, and then looks for hits.  So one of them puts it back.
+ *
+ * A thread that blocks the signal is killed by it.  QEMU's main thread
+ * does, to be told of memory errors by a file descriptor; see install().
  */
 
 #include "qemu/osdep.h"
@@ -17,18 +25,31 @@
 #include "qemu/madvise.h"
 #include "kvm-guest-memfd-sigbus.h"
 
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
+
 /* Read by a signal handler: a plain table, no list and no lock. */
 #define GUARDS_MAX 256
 
-static struct {
+/*
+ * Each hit can cost two of the 65530 mappings of a process.  A guest that
+ * collects hits must not use them up: then all of a block is mapped anew.
+ */
+#define HITS_MAX 1024
+
+typedef struct Guard {
     uintptr_t host;         /* 0: free; written last */
     uint64_t size;
-} guards[GUARDS_MAX];
+    int fd;
+    uint32_t hits;          /* not put back yet, or more */
+} Guard;
 
-static uint64_t hits;
+static Guard guards[GUARDS_MAX];
 static struct sigaction previous;
+static pthread_t main_thread;
 
-static bool is_guarded(uintptr_t address)
+static Guard *find_guard(uintptr_t address)
 {
     int i;
 
@@ -36,33 +57,64 @@ static bool is_guarded(uintptr_t address)
         uintptr_t host = qatomic_load_acquire(&guards[i].host);
 
         if (host && address >= host && address - host < guards[i].size) {
-            return true;
+            return &guards[i];
         }
     }
-    return false;
+    return NULL;
+}
+
+static bool put_back(const Guard *guard, uintptr_t at, size_t size)
+{
+    if (mmap((void *)at, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+             guard->fd, at - guard->host) == MAP_FAILED) {
+        return false;
+    }
+    qemu_madvise((void *)at, size, QEMU_MADV_DONTFORK);
+    return true;
+}
+
+/* Fails with EFAULT, and not with a signal, if the page is private. */
+static bool is_shared(const Guard *guard, uintptr_t at, size_t page)
+{
+    void *probe = mmap(NULL, page, PROT_READ, MAP_SHARED, guard->fd,
+                       at - guard->host);
+    bool shared;
+
+    if (probe == MAP_FAILED) {
+        return false;
+    }
+    shared = !madvise(probe, page, MADV_POPULATE_READ);
+    munmap(probe, page);
+    return shared;
 }
 
 /* Async-signal-safe: system calls and atomics. */
-static bool replace_page(uintptr_t address)
+static bool replace_page(Guard *guard, uintptr_t address)
 {
     const size_t page = qemu_real_host_page_size();
-    void *at = (void *)(address & ~(page - 1));
+    uintptr_t at = address & ~(page - 1);
 
-    if (mmap(at, page, PROT_READ | PROT_WRITE,
+    if (mmap((void *)at, page, PROT_READ | PROT_WRITE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) {
         return false;
     }
-    qatomic_inc(&hits);
-    return true;
+    qatomic_inc(&guard->hits);
+    return !is_shared(guard, at, page) || put_back(guard, at, page);
 }
 
 static void sigbus(int number, siginfo_t *info, void *context)
 {
+    const uintptr_t address = (uintptr_t)info->si_addr;
+    Guard *guard = info->si_code == BUS_ADRERR ? find_guard(address) : NULL;
     int saved_errno = errno;
 
-    if (info->si_code == BUS_ADRERR && is_guarded((uintptr_t)info->si_addr) &&
-        replace_page((uintptr_t)info->si_addr)) {
+    if (guard && replace_page(guard, address)) {
         errno = saved_errno;
+        return;
+    }
+    if (info->si_code == BUS_MCEERR_AO &&
+        pthread_equal(pthread_self(), main_thread)) {
+        /* Optional: who uses the bad page will be told again. */
         return;
     }
     if (previous.sa_flags & SA_SIGINFO) {
@@ -77,6 +129,7 @@ static void sigbus(int number, siginfo_t *info, void *context)
     errno = saved_errno;
 }
 
+/* Called by the main thread. */
 static void install(void)
 {
     struct sigaction action = {
@@ -85,10 +138,13 @@ static void install(void)
     };
 
     sigemptyset(&action.sa_mask);
+    main_thread = pthread_self();
     sigaction(SIGBUS, &action, &previous);
+    sigaddset(&action.sa_mask, SIGBUS);
+    pthread_sigmask(SIG_UNBLOCK, &action.sa_mask, NULL);
 }
 
-bool kvm_guest_memfd_guard(void *host, uint64_t size, Error **errp)
+bool kvm_guest_memfd_guard(int fd, void *host, uint64_t size, Error **errp)
 {
     static bool installed;
     int i;
@@ -100,6 +156,8 @@ bool kvm_guest_memfd_guard(void *host, uint64_t size, Error **errp)
     for (i = 0; i < GUARDS_MAX; i++) {
         if (!guards[i].host) {
             guards[i].size = size;
+            guards[i].fd = fd;
+            guards[i].hits = 0;
             qatomic_store_release(&guards[i].host, (uintptr_t)host);
             return true;
         }
@@ -120,16 +178,30 @@ void kvm_guest_memfd_unguard(void *host)
     }
 }
 
-void kvm_guest_memfd_heal(int fd, void *host, uint64_t offset, uint64_t size)
+bool kvm_guest_memfd_sweep(void *host)
 {
-    /* One hit ever, and all that becomes shared is mapped anew: rare. */
-    if (likely(!qatomic_read(&hits))) {
-        return;
+    Guard *guard = find_guard((uintptr_t)host);
+
+    if (likely(qatomic_read(&guard->hits) < HITS_MAX)) {
+        return true;
     }
-    if (mmap(host, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
-             offset) == MAP_FAILED) {
-        /* The old mapping is still there, and harmless. */
-        return;
+    /* First, so that later hits are not forgotten. */
+    qatomic_set_mb(&guard->hits, 0);
+    if (!put_back(guard, guard->host, guard->size)) {
+        qatomic_add(&guard->hits, HITS_MAX);
+        return false;
     }
-    qemu_madvise(host, size, QEMU_MADV_DONTFORK);
+    return true;
+}
+
+int kvm_guest_memfd_heal(void *host, uint64_t size)
+{
+    Guard *guard = find_guard((uintptr_t)host);
+
+    /* After one hit all that becomes shared is mapped anew: rare. */
+    smp_mb();
+    if (likely(!qatomic_read(&guard->hits))) {
+        return 0;
+    }
+    return put_back(guard, (uintptr_t)host, size) ? 0 : -errno;
 }

@@ -125,7 +125,7 @@ static bool in_place_block_alloc(GuestMemfdProvider *provider,
     if (fd < 0 || !guest_memfd_block_map(block, fd, errp)) {
         return false;
     }
-    if (!kvm_guest_memfd_guard(block->host, block->size, errp)) {
+    if (!kvm_guest_memfd_guard(fd, block->host, block->size, errp)) {
         guest_memfd_block_unmap(block);
         return false;
     }
@@ -164,13 +164,15 @@ static int in_place_convert(GuestMemfdProvider *provider,
                       KVM_MEMORY_ATTRIBUTE_PRIVATE : 0,
         .flags = mode_flag(mode) & qatomic_read(&s->modes[direction]),
     };
-    int ret = set_attributes(block->fd, &attributes);
+    int ret;
 
+    kvm_guest_memfd_sweep(block->host);
+    ret = set_attributes(block->fd, &attributes);
     if (ret == -EAGAIN || ret == -EOPNOTSUPP || ret == -ENOMEM) {
         *error_offset = attributes.error_offset;
     }
     if (!ret && direction == GUEST_MEMFD_DIRECTION_TO_SHARED) {
-        kvm_guest_memfd_heal(block->fd, block->host + offset, offset, size);
+        ret = kvm_guest_memfd_heal(block->host + offset, size);
     }
     return ret;
 }

@@ -41,6 +41,7 @@ struct GuestMemfdTestdev {
 
     int pin[2];         /* a pipe that holds the page */
     uint64_t *pointer;
+    bool mapped;
 };
 
 static void testdev_convert(GuestMemfdTestdev *s)
@@ -150,22 +151,32 @@ static int testdev_pin(GuestMemfdTestdev *s)
     return 0;
 }
 
+static int testdev_unmap(GuestMemfdTestdev *s)
+{
+    const hwaddr len = sizeof(uint64_t);
+
+    if (s->mapped) {
+        address_space_unmap(&address_space_memory, s->pointer, len, false, 0);
+        s->mapped = false;
+    }
+    return 0;
+}
+
 static int testdev_map(GuestMemfdTestdev *s)
 {
     hwaddr len = sizeof(uint64_t);
 
+    if (s->mapped) {
+        return -EBUSY;
+    }
     if (address_space_rw(&address_space_memory, s->gpa,
                          MEMTXATTRS_UNSPECIFIED, &s->data, len, false)) {
         return -EFAULT;
     }
     s->pointer = address_space_map(&address_space_memory, s->gpa, &len, false,
                                    MEMTXATTRS_UNSPECIFIED);
-    if (!s->pointer) {
-        return -EFAULT;
-    }
-    /* What follows is wrong on purpose: the pointer is kept. */
-    address_space_unmap(&address_space_memory, s->pointer, len, false, 0);
-    return 0;
+    s->mapped = s->pointer;
+    return s->mapped ? 0 : -EFAULT;
 }
 
 static int testdev_touch(GuestMemfdTestdev *s)
@@ -203,6 +214,9 @@ static void testdev_command(GuestMemfdTestdev *s, uint64_t command)
         break;
     case GMTD_CMD_TOUCH:
         s->status = testdev_touch(s);
+        break;
+    case GMTD_CMD_UNMAP:
+        s->status = testdev_unmap(s);
         break;
     default:
         s->status = -EINVAL;
@@ -305,6 +319,7 @@ static void testdev_init(Object *obj)
 static void testdev_finalize(Object *obj)
 {
     testdev_unpin(GUEST_MEMFD_TESTDEV(obj));
+    testdev_unmap(GUEST_MEMFD_TESTDEV(obj));
 }
 
 static const Property testdev_properties[] = {

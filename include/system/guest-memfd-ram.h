@@ -29,11 +29,14 @@ void guest_memfd_ram_block_lock(RAMBlock *rb);
 void guest_memfd_ram_block_unlock(RAMBlock *rb);
 
 /*
- * guest_memfd_ram_block_may_discard: there is only one copy of the memory,
- * so private pages are not QEMU's to throw away.
+ * guest_memfd_ram_block_discard: there is only one copy of the memory, so
+ * shared pages are thrown away, and private ones are not QEMU's to touch.
+ *
+ * For blocks that are converted in place.  Returns 0, -EPERM if a page is
+ * private, or another negative errno value.
  */
-bool guest_memfd_ram_block_may_discard(RAMBlock *rb, uint64_t offset,
-                                       uint64_t size);
+int guest_memfd_ram_block_discard(RAMBlock *rb, uint64_t offset,
+                                  uint64_t size);
 
 /*
  * guest_memfd_ram_block_clamp: may the host access memory at @offset?
@@ -43,6 +46,31 @@ bool guest_memfd_ram_block_may_discard(RAMBlock *rb, uint64_t offset,
  * starts after the answer is not waited for.
  */
 bool guest_memfd_ram_block_clamp(RAMBlock *rb, uint64_t offset, hwaddr *len);
+
+/*
+ * guest_memfd_ram_block_use: get a pointer to shared memory at @offset
+ *
+ * As guest_memfd_ram_block_clamp(), and none of the pages becomes private
+ * until guest_memfd_ram_block_unuse().  @max is set to @len then.
+ */
+bool guest_memfd_ram_block_use(RAMBlock *rb, uint64_t offset, hwaddr *len,
+                               hwaddr *max);
+void guest_memfd_ram_block_unuse(RAMBlock *rb, uint64_t offset, hwaddr len);
+
+/* Is there private memory in [addr, addr + len)?  At most one section. */
+bool guest_memfd_is_private(AddressSpace *as, hwaddr addr, hwaddr len);
+/* The same for a monitor command, that cannot read it. */
+bool guest_memfd_check_shared(hwaddr addr, hwaddr len, Error **errp);
+
+/*
+ * guest_memfd_allows: can @feature be used in this VM?
+ *
+ * False with @errp set if guest memory is converted in place and @feature,
+ * which is in a list in guest-memfd-ram.c, cannot work with it.
+ */
+bool guest_memfd_allows(const char *feature, Error **errp);
+/* @capabilities: of a migration, indexed by MigrationCapability. */
+bool guest_memfd_allows_capabilities(const bool *capabilities, Error **errp);
 
 /*
  * guest_memfd_ram_block_may_hide: can pages become inaccessible?  Then a

@@ -12,8 +12,9 @@
  * underneath, and does only what the engine tells it.
  *
  * Lock order: BQL, then GuestMemfdEngine::span_lock, then
- * GuestMemfdBlock::lock.  The listeners of a block are called with the BQL
- * and the block's lock held.  The engine never sleeps with any of them.
+ * GuestMemfdBlock::lock, then GuestMemfdBlock::users_lock.  The listeners of
+ * a block are called with the BQL and the block's lock held.  The engine
+ * never sleeps with any of them.
  */
 
 #ifndef SYSTEM_GUEST_MEMFD_H
@@ -21,6 +22,7 @@
 
 #include "exec/hwaddr.h"
 #include "qapi/qapi-types-guest-memfd.h"
+#include "qemu/interval-tree.h"
 #include "qemu/queue.h"
 #include "qemu/thread.h"
 #include "qom/object.h"
@@ -252,6 +254,10 @@ struct GuestMemfdBlock {
     uint64_t asked_bytes;
     GuestMemfdDecision decision;
     GuestMemfdBlock *next_held;
+
+    /* Who holds pointers to pages; from address_space_map(). */
+    QemuMutex users_lock;
+    IntervalTreeRoot users;
 
     QLIST_ENTRY(GuestMemfdBlock) next;  /* BQL */
 };

@@ -145,6 +145,16 @@ int64_t gm_unpin(QTestState *qts)
     return command(qts, GMTD_CMD_UNPIN, 0, 0);
 }
 
+int64_t gm_map(QTestState *qts, uint64_t gpa)
+{
+    return command(qts, GMTD_CMD_MAP, gpa, 0);
+}
+
+int64_t gm_unmap(QTestState *qts)
+{
+    return command(qts, GMTD_CMD_UNMAP, 0, 0);
+}
+
 bool gm_is_private(QTestState *qts, uint64_t gpa)
 {
     uint64_t data;

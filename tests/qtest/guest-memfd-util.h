@@ -77,6 +77,10 @@ int64_t gm_copy(QTestState *qts, uint64_t src, uint64_t dst, uint64_t size,
 int64_t gm_pin(QTestState *qts, uint64_t gpa);
 int64_t gm_unpin(QTestState *qts);
 
+/* The device keeps a pointer to it, one at a time. */
+int64_t gm_map(QTestState *qts, uint64_t gpa);
+int64_t gm_unmap(QTestState *qts);
+
 /* The state of the page at @gpa, as devices see it. */
 bool gm_is_private(QTestState *qts, uint64_t gpa);
 

@@ -197,7 +197,7 @@ static void test_other_block(void)
     rig_block(rig, "b", 16);
     between_lookups(rig, map_b_instead);
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 0, 4), ==, 0);
-    rig_expect_log(rig, "convert b 0+4 to-private default [S]\n");
+    rig_expect_log(rig, "convert b 0+4 to-private default [P]\n");
     rig_expect_state(rig->blocks[0], "P16");
     g_assert_cmpuint(rig->blocks[0]->counters.requests, ==, 1);
     g_assert_cmpuint(rig->blocks[1]->counters.requests, ==, 1);
@@ -238,7 +238,7 @@ static void test_unplugged(void)
     rig->on_lookup = second_lookup;
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 0, 32), ==, -EINVAL);
     rig_expect_log(rig,
-                   "convert a 0+16 to-private preserve [S]\n"
+                   "convert a 0+16 to-private preserve [P]\n"
                    "convert a 0+16 to-shared preserve [P]\n");
     rig_expect_state(rig->blocks[0], "S16");
     rig_free(rig);
@@ -282,7 +282,7 @@ static void test_launched(void)
     offer->preserve_before_launch = true;
     rig->engine.launched = false;
     g_assert_cmpint(rig_ask(rig, TO_PRIVATE, PRESERVE, 0, 4, NULL), ==, 0);
-    rig_expect_log(rig, "convert a 0+4 to-private preserve [S]\n");
+    rig_expect_log(rig, "convert a 0+4 to-private preserve [P]\n");
 
     between_lookups(rig, launch);
     g_assert_cmpint(rig_ask(rig, TO_PRIVATE, PRESERVE, 4, 4, NULL), ==,

@@ -41,9 +41,9 @@ static void test_order_to_private(void)
     rig_listen(rig, rig->blocks[0], 0, 64);
     rig_listen(rig, rig->blocks[0], 0, 64);
     expect_ok(rig, TO_PRIVATE, 3, 2,
-              "discard L0 3+2 [S]\n"
-              "discard L1 3+2 [S]\n"
-              "convert a 3+2 to-private default [S]\n");
+              "discard L0 3+2 [P]\n"
+              "discard L1 3+2 [P]\n"
+              "convert a 3+2 to-private default [P]\n");
     rig_expect_state(rig->blocks[0], "S3 P2 S59");
     rig_free(rig);
 }
@@ -136,7 +136,7 @@ static void test_modes(void)
     g_assert_cmpint(rig_ask(rig, TO_SHARED, ZERO, 6, 2, &outcome), ==, 0);
     g_assert_cmpint(outcome.decision.mode, ==, MODE_ZERO);
     rig_expect_log(rig,
-                   "convert a 0+8 to-private preserve [S]\n"
+                   "convert a 0+8 to-private preserve [P]\n"
                    "convert a 0+4 to-shared preserve [P]\n"
                    "convert a 4+2 to-shared default [P]\n"
                    "convert a 6+2 to-shared zero [P]\n"
@@ -213,7 +213,7 @@ static void test_one_run(void)
     Rig *rig = kernel_that(KERNEL, TO_PRIVATE);
 
     expect_mode(rig, TO_PRIVATE, MODE_DEFAULT, KERNEL,
-                "convert a 0+16 to-private default [S]\n");
+                "convert a 0+16 to-private default [P]\n");
     expect_mode(rig, TO_SHARED, MODE_DEFAULT, KERNEL,
                 "convert a 0+16 to-shared default [P]\n");
     prepare_private(rig, 0, 16);
@@ -240,8 +240,8 @@ static void check_two_runs(GuestMemfdRealisation preserve,
 static void test_two_runs(void)
 {
     check_two_runs(KERNEL, TO_PRIVATE, MODE_DEFAULT, KERNEL,
-                   "convert a 0+4 to-private preserve [S]\n"
-                   "convert a 8+8 to-private preserve [S]\n");
+                   "convert a 0+4 to-private preserve [P]\n"
+                   "convert a 8+8 to-private preserve [P]\n");
     check_two_runs(KERNEL, TO_SHARED, MODE_DEFAULT, KERNEL,
                    "convert a 0+4 to-shared preserve [P]\n"
                    "convert a 8+8 to-shared preserve [P]\n");
@@ -261,8 +261,8 @@ static void test_two_runs_zero(void)
 static void check_no_preserve(GuestMemfdRealisation preserve)
 {
     check_two_runs(preserve, TO_PRIVATE, MODE_DEFAULT, KERNEL,
-                   "convert a 0+4 to-private default [S]\n"
-                   "convert a 8+8 to-private default [S]\n");
+                   "convert a 0+4 to-private default [P]\n"
+                   "convert a 8+8 to-private default [P]\n");
     check_two_runs(preserve, TO_SHARED, MODE_DEFAULT, KERNEL,
                    "convert a 0+4 to-shared default [P]\n"
                    "convert a 8+8 to-shared default [P]\n");
@@ -303,9 +303,9 @@ static void test_mixed(void)
     prepare_private(rig, 60, 10);
     prepare_private(rig, 129, 1);
     expect_ok(rig, TO_PRIVATE, 0, 130,
-              "convert a 0+1 to-private preserve [S]\n"
-              "convert a 2+58 to-private preserve [S]\n"
-              "convert a 70+59 to-private preserve [S]\n");
+              "convert a 0+1 to-private preserve [P]\n"
+              "convert a 2+58 to-private preserve [P]\n"
+              "convert a 70+59 to-private preserve [P]\n");
     rig_expect_state(rig->blocks[0], "P130");
     rig_free(rig);
 }
@@ -328,7 +328,7 @@ static void test_alternating(void)
 static void check_one_run(Rig *rig, unsigned first, unsigned pages)
 {
     g_autofree char *there = g_strdup_printf(
-        "convert a %u+%u to-private default [S]\n", first, pages);
+        "convert a %u+%u to-private default [P]\n", first, pages);
     g_autofree char *back = g_strdup_printf(
         "convert a %u+%u to-shared %s [P]\n"
         "zero a %u+%u [P]\n", first, pages,
@@ -370,10 +370,10 @@ static void test_listener_of_a_part(void)
     rig_listen(rig, rig->blocks[0], 10, 10);
     rig_listen(rig, rig->blocks[0], 40, 10);
     expect_ok(rig, TO_PRIVATE, 0, 15,
-              "discard L0 10+5 [S]\n"
-              "convert a 0+15 to-private default [S]\n");
+              "discard L0 10+5 [P]\n"
+              "convert a 0+15 to-private default [P]\n");
     expect_ok(rig, TO_PRIVATE, 20, 5,
-              "convert a 20+5 to-private default [S]\n");
+              "convert a 20+5 to-private default [P]\n");
     rig_free(rig);
 }
 

@@ -29,12 +29,12 @@ static void busy_for_a_while(int error)
     rig->convert_fault = (RigFault) { .count = 1, .error = error };
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 2, 3), ==, 0);
     rig_expect_log(rig,
-                   "discard L0 2+3 [S]\n"
-                   "convert a 2+3 to-private default [S]\n"
-                   "convert a 2+3 to-shared preserve [S]\n"
+                   "discard L0 2+3 [P]\n"
+                   "convert a 2+3 to-private default [P]\n"
+                   "convert a 2+3 to-shared preserve [P]\n"
                    "populate L0 2+3 [S]\n"
-                   "discard L0 2+3 [S]\n"
-                   "convert a 2+3 to-private default [S]\n");
+                   "discard L0 2+3 [P]\n"
+                   "convert a 2+3 to-private default [P]\n");
     g_assert_cmpuint(rig->sleeps, ==, 1);
     g_assert_cmpuint(block->counters.retries, ==, 1);
     g_assert_cmpuint(block->counters.requests, ==, 1);
@@ -132,9 +132,9 @@ static void test_to_private_fails(void)
     rig->convert_fault = (RigFault) { .count = 1, .error = -ENOMEM,
                                       .progress = 2 };
     rig_expect_failure(rig, TO_PRIVATE, 4, 4, -ENOMEM,
-                       "discard L0 4+4 [S]\n"
-                       "convert a 4+4 to-private default [S]\n"
-                       "convert a 4+4 to-shared preserve [S]\n"
+                       "discard L0 4+4 [P]\n"
+                       "convert a 4+4 to-private default [P]\n"
+                       "convert a 4+4 to-shared preserve [P]\n"
                        "populate L0 4+4 [S]\n");
     rig_expect_state(rig->blocks[0], "S16");
     rig_free(rig);
@@ -246,13 +246,13 @@ static void test_rollback_to_private(void)
     rig->convert_fault = (RigFault) { .after = 2, .count = 1,
                                       .error = -ENOMEM };
     rig_expect_failure(rig, TO_PRIVATE, 12, 8, -ENOMEM,
-                       "discard L0 12+1 [S]\n"
-                       "convert a 12+1 to-private preserve [S]\n"
-                       "discard L0 14+2 [S]\n"
-                       "convert a 14+2 to-private preserve [S]\n"
-                       "discard L1 0+4 [S]\n"
-                       "convert b 0+4 to-private preserve [S]\n"
-                       "convert b 0+4 to-shared preserve [S]\n"
+                       "discard L0 12+1 [P]\n"
+                       "convert a 12+1 to-private preserve [P]\n"
+                       "discard L0 14+2 [P]\n"
+                       "convert a 14+2 to-private preserve [P]\n"
+                       "discard L1 0+4 [P]\n"
+                       "convert b 0+4 to-private preserve [P]\n"
+                       "convert b 0+4 to-shared preserve [P]\n"
                        "populate L1 0+4 [S]\n"
                        "convert a 12+1 to-shared preserve [P]\n"
                        "populate L0 12+1 [S]\n"
@@ -346,9 +346,9 @@ static void test_changed_is_forgotten(void)
     rig_prepare_private(rig, 6, 1);
     rig->convert_fault = (RigFault) { .count = 1, .error = -EIO };
     rig_expect_failure(rig, TO_PRIVATE, 4, 1, -EIO,
-                       "discard L0 4+1 [S]\n"
-                       "convert a 4+1 to-private default [S]\n"
-                       "convert a 4+1 to-shared preserve [S]\n"
+                       "discard L0 4+1 [P]\n"
+                       "convert a 4+1 to-private default [P]\n"
+                       "convert a 4+1 to-shared preserve [P]\n"
                        "populate L0 4+1 [S]\n");
     rig_expect_state(rig->blocks[0], "P2 S4 P1 S9");
     rig_free(rig);

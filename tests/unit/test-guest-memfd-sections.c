@@ -47,9 +47,9 @@ static void test_two_blocks(void)
 
     rig_listen(rig, rig->blocks[1], 0, 16);
     expect_ok(rig, TO_PRIVATE, 12, 8,
-              "convert a 12+4 to-private preserve [S]\n"
-              "discard L0 0+4 [S]\n"
-              "convert b 0+4 to-private preserve [S]\n");
+              "convert a 12+4 to-private preserve [P]\n"
+              "discard L0 0+4 [P]\n"
+              "convert b 0+4 to-private preserve [P]\n");
     expect_ok(rig, TO_SHARED, 0, 32,
               "convert a 12+4 to-shared preserve [P]\n"
               "convert b 0+4 to-shared preserve [P]\n"
@@ -82,9 +82,9 @@ static void test_pieces_of_a_block(void)
     rig_map(rig, 12, block, 8, 8);
     rig_map(rig, 0, block, 0, 8);
     rig_map_mmio(rig, 8, 2);
-    expect_ok(rig, TO_PRIVATE, 6, 2, "convert a 6+2 to-private default [S]\n");
+    expect_ok(rig, TO_PRIVATE, 6, 2, "convert a 6+2 to-private default [P]\n");
     expect_ok(rig, TO_PRIVATE, 12, 2,
-              "convert a 8+2 to-private default [S]\n");
+              "convert a 8+2 to-private default [P]\n");
     /* Over MMIO (8, 9) and a hole (10, 11); in the block, one run. */
     expect_ok(rig, TO_SHARED, 7, 6,
               "convert a 7+1 to-shared preserve [P]\n"
@@ -105,8 +105,8 @@ static void test_alias(void)
     g_assert_cmpint(rig_ask(rig, TO_PRIVATE, UNSPECIFIED, 10, 8, &outcome),
                     ==, 0);
     rig_expect_log(rig,
-                   "convert a 10+6 to-private preserve [S]\n"
-                   "convert a 8+2 to-private preserve [S]\n");
+                   "convert a 10+6 to-private preserve [P]\n"
+                   "convert a 8+2 to-private preserve [P]\n");
     rig_check(rig);
     g_assert_cmpint(rig_ask(rig, TO_SHARED, PRESERVE, 8, 16, &outcome), ==,
                     0);
@@ -208,7 +208,7 @@ static void test_convert_block(void)
 
     g_assert_cmpint(guest_memfd_engine_convert_block(&rig->engine, block,
                                                      &req, NULL), ==, 0);
-    rig_expect_log(rig, "convert a 4+12 to-private default [S]\n");
+    rig_expect_log(rig, "convert a 4+12 to-private default [P]\n");
     g_assert_cmpuint(rig->lookups, ==, 0);
     rig_free(rig);
 }

@@ -233,7 +233,7 @@ static void test_request(void)
     g_assert_cmpint(guest_memfd_engine_request(&rig->engine, 2 * page, page,
                         GUEST_MEMFD_ATTR_PRIVATE | GUEST_MEMFD_ATTR_PRESERVE,
                         GUEST_MEMFD_ORIGIN_HYPERCALL, NULL), ==, 0);
-    rig_expect_log(rig, "convert a 2+1 to-private preserve [S]\n");
+    rig_expect_log(rig, "convert a 2+1 to-private preserve [P]\n");
     expect_sums(rig, 1);
     rig_free(rig);
 }

@@ -26,10 +26,10 @@ static void test_run_stuck_to_private(void)
     rig->convert_fault = (RigFault) { .count = 2, .error = -EIO,
                                       .progress = 1 };
     rig_expect_failure(rig, TO_PRIVATE, 4, 4, -EIO,
-                       "discard L0 4+4 [S]\n"
-                       "convert a 4+4 to-private default [S]\n"
-                       "convert a 4+4 to-shared preserve [S]\n"
-                       "broken a 4+4 [S]\n");
+                       "discard L0 4+4 [P]\n"
+                       "convert a 4+4 to-private default [P]\n"
+                       "convert a 4+4 to-shared preserve [P]\n"
+                       "broken a 4+4 [P]\n");
     rig_expect_state(rig->blocks[0], "S4 P4 S8");
     g_assert_cmpuint(rig->broken, ==, 1);
     rig_free(rig);
@@ -57,12 +57,12 @@ static void test_rollback_stuck_to_private(void)
     rig_prepare_private(rig, 20, 1);
     rig->convert_fault = (RigFault) { .after = 1, .count = 3, .error = -EIO };
     rig_expect_failure(rig, TO_PRIVATE, 14, 4, -EIO,
-                       "discard L0 14+2 [S]\n"
-                       "convert a 14+2 to-private preserve [S]\n"
-                       "discard L1 0+2 [S]\n"
-                       "convert b 0+2 to-private preserve [S]\n"
-                       "convert b 0+2 to-shared preserve [S]\n"
-                       "broken b 0+2 [S]\n"
+                       "discard L0 14+2 [P]\n"
+                       "convert a 14+2 to-private preserve [P]\n"
+                       "discard L1 0+2 [P]\n"
+                       "convert b 0+2 to-private preserve [P]\n"
+                       "convert b 0+2 to-shared preserve [P]\n"
+                       "broken b 0+2 [P]\n"
                        "convert a 14+2 to-shared preserve [P]\n"
                        "broken a 14+2 [P]\n");
     rig_expect_state(rig->blocks[0], "S14 P2");
@@ -124,13 +124,13 @@ static void test_interrupted_way_back(void)
     rig->convert_fault = (RigFault) { .count = 2, .error = -EINTR };
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 4, 4), ==, 0);
     rig_expect_log(rig,
-                   "discard L0 4+4 [S]\n"
-                   "convert a 4+4 to-private default [S]\n"
-                   "convert a 4+4 to-shared preserve [S]\n"
-                   "convert a 4+4 to-shared preserve [S]\n"
+                   "discard L0 4+4 [P]\n"
+                   "convert a 4+4 to-private default [P]\n"
+                   "convert a 4+4 to-shared preserve [P]\n"
+                   "convert a 4+4 to-shared preserve [P]\n"
                    "populate L0 4+4 [S]\n"
-                   "discard L0 4+4 [S]\n"
-                   "convert a 4+4 to-private default [S]\n");
+                   "discard L0 4+4 [P]\n"
+                   "convert a 4+4 to-private default [P]\n");
     g_assert_cmpuint(rig->broken, ==, 0);
     g_assert_cmpuint(rig->sleeps, ==, 1);
     g_assert_cmpuint(rig->blocks[0]->counters.retries, ==, 1);
@@ -240,11 +240,11 @@ static void test_preserve_after_lossy_way_back(void)
 
     g_assert_cmpint(ask_lossy(rig, PRESERVE), ==, -EIO);
     rig_expect_log(rig,
-                   "discard L0 4+4 [S]\n"
-                   "convert a 4+4 to-private preserve [S]\n"
-                   "discard L0 9+3 [S]\n"
-                   "convert a 9+3 to-private preserve [S]\n"
-                   "convert a 9+3 to-shared default [S]\n"
+                   "discard L0 4+4 [P]\n"
+                   "convert a 4+4 to-private preserve [P]\n"
+                   "discard L0 9+3 [P]\n"
+                   "convert a 9+3 to-private preserve [P]\n"
+                   "convert a 9+3 to-shared default [P]\n"
                    "populate L0 9+3 [S]\n"
                    "convert a 4+4 to-shared default [P]\n"
                    "populate L0 4+4 [S]\n");

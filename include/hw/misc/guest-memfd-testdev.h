@@ -45,10 +45,12 @@
  *   page is pinned already, -EFAULT for a private page.
  * UNPIN: let go of it.
  * MAP: keep a pointer to the 8 bytes at GPA, as a device model does while
- *   its request is under way.  -EFAULT for a private page.
- * TOUCH: read DATA through the pointer, however late that is.  Where the
- *   host is kept off private memory (KVM in place) a page that became
- *   private reads zeros.  -EINVAL without MAP.
+ *   its request is under way.  The page cannot become private (-EAGAIN).
+ *   -EBUSY if there is a pointer already, -EFAULT for a private page.
+ * UNMAP: let go of the page.
+ * TOUCH: read DATA through the last pointer, even after UNMAP, as only a
+ *   bug does.  Where the host is kept off private memory (KVM in place) a
+ *   page that became private reads zeros.  -EINVAL without MAP.
  */
 #define GMTD_CMD_CONVERT        1
 #define GMTD_CMD_READ           2
@@ -58,6 +60,7 @@
 #define GMTD_CMD_UNPIN          6
 #define GMTD_CMD_MAP            7
 #define GMTD_CMD_TOUCH          8
+#define GMTD_CMD_UNMAP          9
 
 #define GMTD_COPY_MAX           0x200000    /* 2 MiB */
 

@@ -1,0 +1,244 @@
+/*
+ * Host accesses to memory that the host may not touch
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * A file that is cut short plays the guest_memfd: what is behind its end
+ * is private, and an access to it is a SIGBUS.
+ */
+
+#include "qemu/osdep.h"
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include "accel/kvm/kvm-guest-memfd-sigbus.h"
+#include "qapi/error.h"
+#include "qemu/atomic.h"
+#include "qemu/memfd.h"
+#include "qemu/thread.h"
+
+#define PAGE        qemu_real_host_page_size()
+#define PAGES       4
+#define LAST        (PAGES - 1)
+/* More than are put back one by one. */
+#define MANY        4096
+#define RUN_US      300000
+
+typedef struct Memory {
+    int fd;
+    uint8_t *host;
+    uint64_t size;
+} Memory;
+
+static void set_shared(Memory *m, uint64_t pages)
+{
+    g_assert_cmpint(ftruncate(m->fd, pages * PAGE), ==, 0);
+}
+
+static Memory start(uint64_t pages)
+{
+    Memory m = { .size = pages * PAGE };
+
+    m.fd = qemu_memfd_create("sigbus", m.size, false, 0, 0, &error_abort);
+    m.host = mmap(NULL, m.size, PROT_READ | PROT_WRITE, MAP_SHARED, m.fd, 0);
+    g_assert(m.host != MAP_FAILED);
+    g_assert_true(kvm_guest_memfd_guard(m.fd, m.host, m.size, &error_abort));
+    return m;
+}
+
+static void end(Memory *m)
+{
+    kvm_guest_memfd_unguard(m->host);
+    munmap(m->host, m->size);
+    close(m->fd);
+}
+
+static volatile uint8_t *page_at(Memory *m, uint64_t page)
+{
+    return m->host + page * PAGE;
+}
+
+static uint8_t in_file(Memory *m, uint64_t page)
+{
+    uint8_t byte;
+
+    g_assert_cmpint(pread(m->fd, &byte, 1, page * PAGE), ==, 1);
+    return byte;
+}
+
+/* The access is void, and the page is the guest's again afterwards. */
+static void test_hit(void)
+{
+    Memory m = start(PAGES);
+
+    *page_at(&m, 0) = 1;
+    set_shared(&m, 2);
+    g_assert_cmphex(*page_at(&m, LAST), ==, 0);
+    *page_at(&m, LAST) = 0x55;
+    g_assert_cmphex(*page_at(&m, LAST), ==, 0x55);
+
+    set_shared(&m, PAGES);
+    g_assert_cmpint(kvm_guest_memfd_heal(m.host + LAST * PAGE, PAGE), ==, 0);
+    g_assert_cmphex(*page_at(&m, LAST), ==, 0);
+    *page_at(&m, LAST) = 0x66;
+    g_assert_cmphex(in_file(&m, LAST), ==, 0x66);
+    g_assert_cmphex(*page_at(&m, 0), ==, 1);
+    end(&m);
+}
+
+/* Who may not have the page must know: the conversion fails then. */
+static void test_heal_fails(void)
+{
+    Memory m = start(PAGES);
+    int copy = dup(m.fd);
+
+    set_shared(&m, 2);
+    *page_at(&m, LAST) = 0x55;
+    set_shared(&m, PAGES);
+    close(m.fd);
+    g_assert_cmpint(kvm_guest_memfd_heal(m.host + LAST * PAGE, PAGE), ==,
+                    -EBADF);
+    g_assert_cmpint(dup2(copy, m.fd), ==, m.fd);
+    close(copy);
+    g_assert_cmpint(kvm_guest_memfd_heal(m.host + LAST * PAGE, PAGE), ==, 0);
+    g_assert_cmphex(*page_at(&m, LAST), ==, 0);
+    end(&m);
+}
+
+static unsigned count_mappings(const Memory *m)
+{
+    g_autofree char *maps = NULL;
+    g_auto(GStrv) lines = NULL;
+    unsigned n = 0;
+    int i;
+
+    g_assert_true(g_file_get_contents("/proc/self/maps", &maps, NULL, NULL));
+    lines = g_strsplit(maps, "\n", -1);
+    for (i = 0; lines[i]; i++) {
+        uintptr_t at = strtoull(lines[i], NULL, 16);
+
+        n += at >= (uintptr_t)m->host && at < (uintptr_t)m->host + m->size;
+    }
+    return n;
+}
+
+/* Hits that nobody puts back do not use up QEMU's mappings. */
+static void test_sweep(void)
+{
+    Memory m = start(MANY);
+    unsigned mappings = 0, most = 0;
+    int i;
+
+    set_shared(&m, 1);
+    for (i = 1; i < MANY; i += 2) {
+        *page_at(&m, i) = i;
+        g_assert_true(kvm_guest_memfd_sweep(m.host));
+        if (i % 256 == 1) {
+            mappings = count_mappings(&m);
+            most = MAX(most, mappings);
+        }
+    }
+    g_test_message("%u mappings at most, %u at the end", most, mappings);
+    g_assert_cmpuint(most, >, 256);
+    g_assert_cmpuint(most, <=, 2 * 1024 + 1);
+
+    set_shared(&m, MANY);
+    g_assert_cmpint(kvm_guest_memfd_heal(m.host, m.size), ==, 0);
+    for (i = 1; i < MANY; i += 2) {
+        g_assert_cmphex(*page_at(&m, i), ==, 0);
+    }
+    g_assert_cmpuint(count_mappings(&m), ==, 1);
+    end(&m);
+}
+
+/* --- a hit while the page becomes shared ------------------------------- */
+
+static bool stop;
+
+static void *toucher(void *opaque)
+{
+    Memory *m = opaque;
+
+    while (!qatomic_read(&stop)) {
+        (void)*page_at(m, LAST);
+    }
+    return NULL;
+}
+
+static void test_race(void)
+{
+    Memory m = start(PAGES);
+    const int64_t until = g_get_monotonic_time() + RUN_US;
+    QemuThread threads[2];
+    uint32_t rounds = 0;
+    int i;
+
+    for (i = 0; i < ARRAY_SIZE(threads); i++) {
+        qemu_thread_create(&threads[i], "toucher", toucher, &m,
+                           QEMU_THREAD_JOINABLE);
+    }
+    do {
+        uint8_t byte = ++rounds;
+        int64_t late = g_get_monotonic_time() + 5 * G_USEC_PER_SEC;
+
+        set_shared(&m, 2);
+        if (rounds & 1) {
+            g_thread_yield();
+        }
+        set_shared(&m, PAGES);
+        g_assert_cmpint(kvm_guest_memfd_heal(m.host + LAST * PAGE, PAGE), ==,
+                        0);
+        /* A handler may still be under way, but not for long. */
+        do {
+            *page_at(&m, LAST) = byte;
+            g_assert_cmpint(g_get_monotonic_time(), <, late);
+        } while (in_file(&m, LAST) != byte);
+    } while (g_get_monotonic_time() < until);
+
+    qatomic_set(&stop, true);
+    for (i = 0; i < ARRAY_SIZE(threads); i++) {
+        qemu_thread_join(&threads[i]);
+    }
+    g_test_message("%u rounds", rounds);
+    end(&m);
+}
+
+/* --- not ours ---------------------------------------------------------- */
+
+/* The end of QEMU, as without this file. */
+static void test_elsewhere(void)
+{
+    Memory m = start(PAGES);
+    int status;
+    pid_t pid;
+
+    kvm_guest_memfd_unguard(m.host);
+    set_shared(&m, 2);
+    pid = fork();
+    if (!pid) {
+        *page_at(&m, LAST) = 1;
+        _exit(0);
+    }
+    g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
+    g_assert_true(WIFSIGNALED(status));
+    g_assert_cmpint(WTERMSIG(status), ==, SIGBUS);
+    end(&m);
+}
+
+int main(int argc, char **argv)
+{
+    sigset_t set;
+
+    /* As QEMU does, for its main loop. */
+    sigemptyset(&set);
+    sigaddset(&set, SIGBUS);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    g_test_init(&argc, &argv, NULL);
+
+    g_test_add_func("/guest-memfd/sigbus/hit", test_hit);
+    g_test_add_func("/guest-memfd/sigbus/heal-fails", test_heal_fails);
+    g_test_add_func("/guest-memfd/sigbus/sweep", test_sweep);
+    g_test_add_func("/guest-memfd/sigbus/race", test_race);
+    g_test_add_func("/guest-memfd/sigbus/elsewhere", test_elsewhere);
+
+    return g_test_run();
+}

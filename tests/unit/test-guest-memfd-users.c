@@ -1,0 +1,281 @@
+/*
+ * Guest memory that somebody holds a pointer to does not become private
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/atomic.h"
+#include "system/guest-memfd-internal.h"
+#include "guest-memfd-rig.h"
+
+#define PAGE        qemu_real_host_page_size()
+#define PAGES       16
+#define USERS       4
+#define RUN_US      300000
+
+static bool use(Rig *rig, uint64_t page, uint64_t *size)
+{
+    return guest_memfd_block_use(rig->blocks[0], page * PAGE, size);
+}
+
+static void unuse(Rig *rig, uint64_t page, uint64_t size)
+{
+    guest_memfd_block_unuse(rig->blocks[0], page * PAGE, size);
+}
+
+static void use_pages(Rig *rig, uint64_t page, uint64_t pages)
+{
+    uint64_t size = pages * PAGE;
+
+    g_assert_true(use(rig, page, &size));
+    g_assert_cmpuint(size, ==, pages * PAGE);
+}
+
+static Rig *start(void)
+{
+    Rig *rig = rig_new_simple(PAGES);
+
+    rig->engine.retry_timeout_ms = 0;
+    return rig;
+}
+
+static void expect_busy(Rig *rig, uint64_t page, uint64_t pages)
+{
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, page, pages), ==, -EAGAIN);
+    /* Nobody was asked to do anything. */
+    rig_expect_log(rig, "");
+    rig_check(rig);
+}
+
+static void test_busy(void)
+{
+    Rig *rig = start();
+
+    use_pages(rig, 4, 2);
+    expect_busy(rig, 0, PAGES);
+    expect_busy(rig, 4, 1);
+    expect_busy(rig, 5, 1);
+    rig_expect_state(rig->blocks[0], "S16");
+
+    /* The neighbours are free. */
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 0, 4), ==, 0);
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 6, 10), ==, 0);
+    rig_expect_state(rig->blocks[0], "P4 S2 P10");
+
+    unuse(rig, 4, 2 * PAGE);
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 4, 2), ==, 0);
+    rig_expect_state(rig->blocks[0], "P16");
+    rig_free(rig);
+}
+
+/* A byte is enough. */
+static void test_byte(void)
+{
+    Rig *rig = start();
+    GuestMemfdBlock *block = rig->blocks[0];
+    uint64_t size = 1;
+
+    g_assert_true(guest_memfd_block_use(block, 5 * PAGE - 1, &size));
+    expect_busy(rig, 4, 1);
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 3, 1), ==, 0);
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 5, 1), ==, 0);
+    guest_memfd_block_unuse(block, 5 * PAGE - 1, 1);
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 4, 1), ==, 0);
+    rig_free(rig);
+}
+
+static void test_private(void)
+{
+    Rig *rig = start();
+    uint64_t size = 8 * PAGE;
+
+    rig_prepare_private(rig, 4, 2);
+    g_assert_false(use(rig, 4, &size));
+    g_assert_cmpuint(size, ==, 8 * PAGE);
+    g_assert_false(use(rig, 5, &size));
+    /* Only as far as it is shared. */
+    g_assert_true(use(rig, 2, &size));
+    g_assert_cmpuint(size, ==, 2 * PAGE);
+    g_assert_cmpint(rig_convert(rig, TO_SHARED, 4, 2), ==, 0);
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 4, 2), ==, 0);
+    unuse(rig, 2, size);
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 0, PAGES), ==, 0);
+    rig_free(rig);
+}
+
+/* Each counts, and each lets go of its own. */
+static void test_several(void)
+{
+    Rig *rig = start();
+
+    use_pages(rig, 2, 1);
+    use_pages(rig, 2, 4);
+    use_pages(rig, 2, 1);
+    unuse(rig, 2, 4 * PAGE);
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 3, 3), ==, 0);
+    rig_expect_log(rig, "convert a 3+3 to-private default [P]\n");
+    expect_busy(rig, 2, 1);
+    unuse(rig, 2, PAGE);
+    expect_busy(rig, 2, 1);
+    unuse(rig, 2, PAGE);
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 2, 1), ==, 0);
+    rig_free(rig);
+}
+
+/* Who shortens what it holds still lets go of all, and of nothing else. */
+static void test_shortened(void)
+{
+    Rig *rig = start();
+
+    use_pages(rig, 2, 4);
+    use_pages(rig, 3, 1);
+    unuse(rig, 2, PAGE);
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 4, 2), ==, 0);
+    rig_expect_log(rig, "convert a 4+2 to-private default [P]\n");
+    expect_busy(rig, 3, 1);
+    unuse(rig, 3, PAGE);
+    /* Nobody holds this. */
+    unuse(rig, 2, PAGE);
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 2, 2), ==, 0);
+    rig_free(rig);
+}
+
+static void let_go(Rig *rig)
+{
+    if (rig->sleeps == 3) {
+        unuse(rig, 4, PAGE);
+    }
+}
+
+/* The conversion waits for who lets go in time. */
+static void test_waits(void)
+{
+    Rig *rig = start();
+
+    rig->engine.retry_timeout_ms = 10000;
+    rig->on_sleep = let_go;
+    use_pages(rig, 4, 1);
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 0, PAGES), ==, 0);
+    g_assert_cmpuint(rig->sleeps, ==, 3);
+    rig_expect_log(rig, "convert a 0+16 to-private default [P]\n");
+    g_assert_cmpuint(rig->blocks[0]->counters.retries, ==, 3);
+    rig_free(rig);
+}
+
+/* Runs of the same request that were converted before go back. */
+static void test_rolled_back(void)
+{
+    Rig *rig = start();
+
+    rig_prepare_private(rig, 4, 1);
+    use_pages(rig, 8, 1);
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 0, PAGES), ==, -EAGAIN);
+    rig_expect_state(rig->blocks[0], "S4 P1 S11");
+    rig_expect_log(rig, "convert a 0+4 to-private preserve [P]\n"
+                        "convert a 0+4 to-shared preserve [P]\n");
+    unuse(rig, 8, PAGE);
+    rig_free(rig);
+}
+
+/* --- many at once ------------------------------------------------------ */
+
+static int held[PAGES];
+static bool stop;
+static uint64_t successes;
+static int (*real_convert)(GuestMemfdProvider *, GuestMemfdBlock *, uint64_t,
+                           uint64_t, GuestMemfdDirection,
+                           GuestMemfdContentMode, uint64_t *);
+
+static int watched_convert(GuestMemfdProvider *provider,
+                           GuestMemfdBlock *block, uint64_t offset,
+                           uint64_t size, GuestMemfdDirection direction,
+                           GuestMemfdContentMode mode, uint64_t *error_offset)
+{
+    uint64_t page;
+
+    for (page = offset / PAGE; direction == TO_PRIVATE &&
+         page < (offset + size) / PAGE; page++) {
+        g_assert_cmpint(qatomic_read(&held[page]), ==, 0);
+    }
+    return real_convert(provider, block, offset, size, direction, mode,
+                        error_offset);
+}
+
+static void *user_thread(void *opaque)
+{
+    Rig *rig = opaque;
+    uint64_t page = 0, size;
+
+    while (!qatomic_read(&stop)) {
+        page = (page + 7) % PAGES;
+        size = PAGE;
+        if (use(rig, page, &size)) {
+            qatomic_inc(&held[page]);
+            qatomic_inc(&successes);
+            if (page & 1) {
+                g_thread_yield();
+            }
+            qatomic_dec(&held[page]);
+            unuse(rig, page, size);
+        }
+    }
+    return NULL;
+}
+
+/* Either the page is private or somebody holds it, never both. */
+static void test_race(void)
+{
+    Rig *rig = rig_new(TYPE_GUEST_MEMFD_PROVIDER_EMULATED);
+    GuestMemfdProviderClass *pc =
+        GUEST_MEMFD_PROVIDER_GET_CLASS(rig->engine.provider);
+    const int64_t end = g_get_monotonic_time() + RUN_US;
+    QemuThread users[USERS];
+    uint64_t done[2] = { };
+    unsigned i;
+
+    rig->threads = true;
+    rig->engine.retry_timeout_ms = 0;
+    rig_map(rig, 0, rig_block(rig, "a", PAGES), 0, PAGES);
+    real_convert = pc->convert;
+    pc->convert = watched_convert;
+    for (i = 0; i < USERS; i++) {
+        qemu_thread_create(&users[i], "user", user_thread, rig,
+                           QEMU_THREAD_JOINABLE);
+    }
+    for (i = 0; g_get_monotonic_time() < end; i++) {
+        int ret = rig_convert(rig, i & 1 ? TO_SHARED : TO_PRIVATE,
+                              i / 2 % PAGES, 1 + i % 3 % (PAGES -
+                                                          i / 2 % PAGES));
+
+        g_assert(!ret || (ret == -EAGAIN && !(i & 1)) || ret == -EINVAL);
+        done[!!ret]++;
+    }
+    qatomic_set(&stop, true);
+    for (i = 0; i < USERS; i++) {
+        qemu_thread_join(&users[i]);
+    }
+    pc->convert = real_convert;
+    g_test_message("%" PRIu64 " conversions, %" PRIu64 " refused, %" PRIu64
+                   " uses", done[0], done[1], successes);
+    g_assert_cmpuint(done[0], >, 0);
+    g_assert_cmpuint(done[1], >, 0);
+    g_assert_cmpuint(successes, >, 0);
+    rig_free(rig);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+
+    g_test_add_func("/guest-memfd/users/busy", test_busy);
+    g_test_add_func("/guest-memfd/users/byte", test_byte);
+    g_test_add_func("/guest-memfd/users/private", test_private);
+    g_test_add_func("/guest-memfd/users/several", test_several);
+    g_test_add_func("/guest-memfd/users/shortened", test_shortened);
+    g_test_add_func("/guest-memfd/users/waits", test_waits);
+    g_test_add_func("/guest-memfd/users/rolled-back", test_rolled_back);
+    g_test_add_func("/guest-memfd/users/race", test_race);
+
+    return g_test_run();
+}
