@@ -167,6 +167,7 @@ bool guest_memfd_ram_block_clamp(RAMBlock *rb, uint64_t offset, hwaddr *len)
         return true;
     }
     private = find_next_zero_bit(rb->attributes->bitmap, end, first);
+    smp_rmb();      /* pairs with guest_memfd_run_publish() */
     if (private == first) {
         return false;
     }
