@@ -10,7 +10,7 @@ export QEMU_TARBALL CONFIGURE
 UNIT_TESTS := 'tests/unit/test-guest-memfd-*' libqemuutil.a
 
 .PHONY: help demo build check check-kvm shell-kvm bench check-upstream stock \
-	fuzz sanitize sanitize-qtest mutation coverage \
+	check-reliability fuzz sanitize sanitize-qtest mutation coverage \
 	export-patches check-patches clean distclean
 
 help: ## print this list
@@ -41,6 +41,10 @@ shell-kvm: ## a shell on the reference kernel; SETTING=in-place or two-backings
 bench: ## build, and measure conversions (prints JSON)
 	@scripts/build tests/bench/guest-memfd-bench >&2
 	@build/qemu/tests/bench/guest-memfd-bench $(BENCH)
+
+check-reliability: ## sanitizers, fuzzing, mutations and coverage, together
+	@scripts/build $(UNIT_TESTS)
+	@scripts/check --parts scripts/reliability.d
 
 fuzz: ## run each fuzz target for SECONDS=60, from the kept corpus
 	@scripts/build $(UNIT_TESTS)
