@@ -9,8 +9,9 @@ export QEMU_TARBALL CONFIGURE
 # What the instrumented builds take their commands and libraries from.
 UNIT_TESTS := 'tests/unit/test-guest-memfd-*' libqemuutil.a
 
-.PHONY: help demo build check check-tools check-kvm shell-kvm bench check-upstream stock \
-	fuzz sanitize sanitize-qtest mutation coverage \
+.PHONY: help demo build check check-tools check-kvm shell-kvm bench \
+	check-upstream stock \
+	check-reliability fuzz sanitize sanitize-qtest mutation coverage \
 	export-patches check-patches clean distclean
 
 help: ## print this list
@@ -45,6 +46,10 @@ shell-kvm: ## a shell on the reference kernel; SETTING=in-place or two-backings
 bench: ## build, and measure conversions (prints JSON)
 	@scripts/build tests/guest-memfd/guest-memfd-bench >&2
 	@build/qemu/tests/guest-memfd/guest-memfd-bench $(BENCH)
+
+check-reliability: ## sanitizers, fuzzing, mutations and coverage, together
+	@scripts/build $(UNIT_TESTS)
+	@scripts/check --parts scripts/reliability.d
 
 fuzz: ## run each fuzz target for SECONDS=60, from the kept corpus
 	@scripts/build $(UNIT_TESTS)

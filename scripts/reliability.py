@@ -15,6 +15,8 @@ QEMU = BUILD / 'qemu'
 FIGURES = BUILD / 'reliability' / 'figures'
 PACKAGES = ('clang-14', 'libclang-rt-14-dev', 'llvm-14')
 TARGETS = ('engine', 'testdev', 'probe')
+# Seconds after which a test hangs that takes less than a minute: the machine may be busy with other things.
+LONG = 3600
 
 ENGINE = tuple(f'system/guest-memfd-{name}.c' for name in
                ('policy', 'request', 'convert', 'run', 'block', 'listeners', 'engine', 'stats', 'provider', 'emulated'))

@@ -199,6 +199,7 @@ bool guest_memfd_block_clamp(const GuestMemfdBlock *block, uint64_t offset,
                                            guest_memfd_page_size());
     unsigned long private = find_next_zero_bit(bitmap, end, first);
 
+    smp_rmb();      /* pairs with guest_memfd_run_publish() */
     if (private == first) {
         return false;
     }

@@ -219,6 +219,7 @@ int guest_memfd_run_publish(GuestMemfdBlock *block,
         decision->realisation == GUEST_MEMFD_REALISATION_EMULATED) {
         clear_changed(block);
     }
+    smp_wmb();      /* pairs with guest_memfd_block_clamp() */
     record_changed(block);
     while (guest_memfd_block_next_changed(block, &offset, &size)) {
         ret = guest_memfd_notify_populate(block, offset, size);

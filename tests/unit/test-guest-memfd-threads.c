@@ -24,7 +24,7 @@
 #define OWN_PAGES       (ALL_PAGES / VCPUS)
 #define MIRROR          1000        /* the GPA of the second mapping */
 #define RUN_US          600000
-#define DEADLOCK_S      30
+#define DEADLOCK_S      300
 #define FAULTS          20000
 
 typedef struct Vcpu {
@@ -336,6 +336,154 @@ static void test_faults(void)
     rig_free(rig);
 }
 
+/* --- secrecy ------------------------------------------------------------ */
+
+#define GUESTS          4
+#define GUEST_PAGES     (ALL_PAGES / GUESTS)
+#define ROUNDS          500
+/* Reads of pages that were secret before, until the guests may end. */
+#define READS           1000
+#define SECRET          0x5ec2e75ec2e75ec2ULL
+
+/* Counts up when a guest's pages are private, before it writes secrets. */
+static uint64_t rounds[GUESTS];
+static uint64_t reads;
+
+static uint64_t *page_words(const Rig *rig, unsigned page)
+{
+    return (uint64_t *)(rig->blocks[page / BLOCK_PAGES]->host +
+                        page % BLOCK_PAGES * qemu_real_host_page_size());
+}
+
+static void fill_secret(const Rig *rig, unsigned page)
+{
+    const size_t n = qemu_real_host_page_size() / sizeof(uint64_t);
+    uint64_t *words = page_words(rig, page);
+    size_t i;
+
+    for (i = 0; i < n; i++) {
+        words[i] = SECRET;
+    }
+}
+
+/* In the middle of a conversion: one run is cleared, the next one not. */
+static void let_others_run(GuestMemfdBlock *block, uint64_t offset,
+                           uint64_t size)
+{
+    const struct timespec ts = { .tv_nsec = 1000 };
+
+    nanosleep(&ts, NULL);
+}
+
+static void convert_pages(const Vcpu *vcpu, GuestMemfdDirection direction,
+                          unsigned first, unsigned pages)
+{
+    GuestMemfdRequest req = rig_request(direction, UNSPECIFIED, first, pages);
+
+    g_assert_cmpint(guest_memfd_engine_convert(&vcpu->rig->engine, &req,
+                                               NULL), ==, 0);
+}
+
+/* Secrets are written while private only; then "auto" shares the pages. */
+static void *guest_main(void *opaque)
+{
+    Vcpu *vcpu = opaque;
+    const unsigned first = vcpu->index * GUEST_PAGES;
+    unsigned i;
+
+    while (vcpu->answers++ < ROUNDS || qatomic_read(&reads) < READS) {
+        convert_pages(vcpu, TO_PRIVATE, first, GUEST_PAGES);
+        qatomic_store_release(&rounds[vcpu->index], vcpu->answers);
+        for (i = 0; i < GUEST_PAGES; i++) {
+            fill_secret(vcpu->rig, first + i);
+        }
+        convert_pages(vcpu, TO_SHARED, first + GUEST_PAGES / 2, 1);
+        convert_pages(vcpu, TO_SHARED, first, GUEST_PAGES);
+    }
+    return NULL;
+}
+
+/* As devices do: without a lock, and so out of a thread sanitizer's sight. */
+__attribute__((no_sanitize("thread")))
+static bool is_recorded_shared(const GuestMemfdBlock *block, unsigned page)
+{
+    /* volatile: another thread sets the bit */
+    const volatile unsigned long *word =
+        &block->attributes->bitmap[page / BITS_PER_LONG];
+
+    return *word & 1UL << page % BITS_PER_LONG;
+}
+
+__attribute__((no_sanitize("thread")))
+static bool is_secret_seen(const Rig *rig, unsigned page)
+{
+    const size_t n = qemu_real_host_page_size() / sizeof(uint64_t);
+    /* volatile: another thread writes the page */
+    const volatile uint64_t *words = page_words(rig, page);
+    size_t i;
+
+    for (i = 0; i < n; i++) {
+        if (words[i]) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The read counts if the next secrets were not written meanwhile. */
+static void *reader_main(void *opaque)
+{
+    Vcpu *vcpu = opaque;
+
+    while (!qatomic_read(&stop)) {
+        unsigned page = next_random(&vcpu->random) % ALL_PAGES;
+        uint64_t *round = &rounds[page / GUEST_PAGES];
+        uint64_t before = qatomic_load_acquire(round);
+        bool seen;
+
+        if (!is_recorded_shared(vcpu->rig->blocks[page / BLOCK_PAGES],
+                                page % BLOCK_PAGES)) {
+            continue;
+        }
+        smp_rmb();
+        seen = is_secret_seen(vcpu->rig, page);
+        smp_rmb();
+        if (qatomic_read(round) == before) {
+            g_assert_false(seen);
+            qatomic_inc(&reads);
+        }
+    }
+    return NULL;
+}
+
+static void test_secrecy(void)
+{
+    Rig *rig = new_rig(TYPE_GUEST_MEMFD_PROVIDER_EMULATED);
+    Vcpu vcpus[VCPUS] = { };
+    unsigned i;
+
+    rig->engine.bytes_changed = let_others_run;
+    alarm(DEADLOCK_S);
+    qatomic_set(&stop, false);
+    for (i = 0; i < VCPUS; i++) {
+        vcpus[i].rig = rig;
+        vcpus[i].index = i;
+        vcpus[i].random = i;
+        qemu_thread_create(&vcpus[i].thread, "vcpu",
+                           i < GUESTS ? guest_main : reader_main, &vcpus[i],
+                           QEMU_THREAD_JOINABLE);
+    }
+    for (i = 0; i < VCPUS; i++) {
+        qemu_thread_join(&vcpus[i].thread);
+        if (i == GUESTS - 1) {
+            qatomic_set(&stop, true);
+        }
+    }
+    alarm(0);
+    g_test_message("%" PRIu64 " reads raced conversions", reads);
+    rig_free(rig);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -343,5 +491,6 @@ int main(int argc, char **argv)
     g_test_add_func("/guest-memfd/threads/overlapping", test_overlapping);
     g_test_add_func("/guest-memfd/threads/emulated", test_emulated);
     g_test_add_func("/guest-memfd/threads/faults", test_faults);
+    g_test_add_func("/guest-memfd/threads/secrecy", test_secrecy);
     return g_test_run();
 }
