@@ -9,7 +9,7 @@ export QEMU_TARBALL CONFIGURE
 # What the instrumented builds take their commands and libraries from.
 UNIT_TESTS := 'tests/unit/test-guest-memfd-*' libqemuutil.a
 
-.PHONY: help demo build check check-kvm shell-kvm bench check-upstream stock \
+.PHONY: help demo build check check-libvirt check-kvm shell-kvm bench check-upstream stock \
 	fuzz sanitize sanitize-qtest mutation coverage \
 	export-patches check-patches clean distclean
 
@@ -29,6 +29,10 @@ build: ## build QEMU with guest_memfd conversion: build/qemu/qemu-system-x86_64
 check: ## build, and run this project's tests
 	@scripts/build
 	@scripts/check
+
+check-libvirt: ## run our QEMU under libvirt 11.3, without installing it
+	@scripts/build qemu-system-x86_64
+	@scripts/check-libvirt
 
 check-kvm: ## run QEMU and the guest on a real KVM, which runs under TCG
 	@scripts/build-kvm
