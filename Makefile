@@ -9,14 +9,14 @@ export QEMU_TARBALL CONFIGURE
 # What the instrumented builds take their commands and libraries from.
 UNIT_TESTS := 'tests/unit/test-guest-memfd-*' libqemuutil.a
 
-.PHONY: help demo build check check-tools check-kvm shell-kvm bench \
-	check-upstream stock \
+.PHONY: help demo build check check-tools check-libvirt check-libvirt-patches \
+	check-kvm shell-kvm bench check-upstream stock \
 	check-reliability fuzz sanitize sanitize-qtest mutation coverage \
 	export-patches check-patches clean distclean
 
 help: ## print this list
 	@echo "make GOAL; each goal installs and fetches what it needs by itself"
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 	@echo "QEMU_TARBALL=FILE takes QEMU's source from FILE instead of the mirror"
 	@echo "CONFIGURE=\"...\" adds options to QEMU's configure"
 
@@ -34,6 +34,14 @@ check: ## build, and run this project's tests
 check-tools: ## try gmem-top in a terminal, gmem-exporter with a real Prometheus
 	@scripts/build qemu-system-x86_64 'tests/guest/*'
 	@scripts/check-tools
+
+check-libvirt: ## run our QEMU under libvirt 11.3, without installing it
+	@scripts/build qemu-system-x86_64
+	@scripts/check-libvirt
+
+check-libvirt-patches: ## build libvirt with libvirt/patches, and run its tests
+	@scripts/build qemu-system-x86_64
+	@scripts/check-libvirt-patches
 
 check-kvm: ## run QEMU and the guest on a real KVM, which runs under TCG
 	@scripts/build-kvm

@@ -51,6 +51,9 @@ private_sources() {
     esac
 }
 
+# The suite with newer packages for this machine's release.
+backports_suite() { (. /etc/os-release && printf '%s-backports' "${VERSION_CODENAME:-}"); }
+
 run_log_quietly() {
     local log=$BUILD/log/$1.log
     shift
