@@ -4,13 +4,14 @@
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-export QEMU_TARBALL CONFIGURE
+export QEMU_TARBALL CONFIGURE PREFIX DESTDIR
 
 # What the instrumented builds take their commands and libraries from.
 UNIT_TESTS := 'tests/unit/test-guest-memfd-*' libqemuutil.a
 
 .PHONY: help demo build check check-kvm shell-kvm bench check-upstream stock \
 	fuzz sanitize sanitize-qtest mutation coverage \
+	install uninstall \
 	export-patches check-patches clean distclean
 
 help: ## print this list
@@ -66,6 +67,13 @@ check-upstream: ## run QEMU's own unit and x86_64 qtest suites on our build
 
 stock: ## build the unchanged QEMU beside ours: build/stock/qemu-system-x86_64
 	@scripts/stock
+
+install: ## install below DESTDIR/PREFIX (/usr/local), beside any other QEMU
+	@scripts/build qemu-system-x86_64
+	@scripts/install
+
+uninstall: ## remove what `make install` put below DESTDIR/PREFIX
+	@scripts/install --uninstall
 
 export-patches: ## write the commits of build/src to patches/
 	@scripts/export-patches
