@@ -11,7 +11,7 @@ UNIT_TESTS := 'tests/unit/test-guest-memfd-*' libqemuutil.a
 
 .PHONY: help demo build check check-kvm shell-kvm bench check-upstream stock \
 	fuzz sanitize sanitize-qtest mutation coverage \
-	install uninstall \
+	install uninstall deb check-deb \
 	export-patches check-patches clean distclean
 
 help: ## print this list
@@ -74,6 +74,15 @@ install: ## install below DESTDIR/PREFIX (/usr/local), beside any other QEMU
 
 uninstall: ## remove what `make install` put below DESTDIR/PREFIX
 	@scripts/install --uninstall
+
+deb: ## make a Debian package: build/qemu-gmem_*.deb
+	@scripts/build qemu-system-x86_64
+	@scripts/deb
+
+check-deb: ## try the Debian package in a new Debian beside Debian's QEMU
+	@scripts/build qemu-system-x86_64
+	@scripts/deb
+	@scripts/check --parts scripts/deb.d
 
 export-patches: ## write the commits of build/src to patches/
 	@scripts/export-patches
