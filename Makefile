@@ -11,7 +11,7 @@ UNIT_TESTS := 'tests/unit/test-guest-memfd-*' libqemuutil.a
 
 .PHONY: help demo build check check-kvm shell-kvm bench check-upstream stock \
 	fuzz sanitize sanitize-qtest mutation coverage \
-	install uninstall deb check-deb \
+	install uninstall deb check-deb docs \
 	export-patches check-patches clean distclean
 
 help: ## print this list
@@ -68,6 +68,9 @@ check-upstream: ## run QEMU's own unit and x86_64 qtest suites on our build
 stock: ## build the unchanged QEMU beside ours: build/stock/qemu-system-x86_64
 	@scripts/stock
 
+docs: ## build the manual: build/docs/html/index.html, build/docs/man
+	@scripts/build-docs
+
 install: ## install below DESTDIR/PREFIX (/usr/local), beside any other QEMU
 	@scripts/build qemu-system-x86_64
 	@scripts/install
@@ -77,6 +80,7 @@ uninstall: ## remove what `make install` put below DESTDIR/PREFIX
 
 deb: ## make a Debian package: build/qemu-gmem_*.deb
 	@scripts/build qemu-system-x86_64
+	@scripts/build-docs
 	@scripts/deb
 
 check-deb: ## try the Debian package in a new Debian beside Debian's QEMU
