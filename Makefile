@@ -11,7 +11,7 @@ UNIT_TESTS := 'tests/unit/test-guest-memfd-*' libqemuutil.a
 
 .PHONY: help demo build check check-kvm shell-kvm bench check-upstream stock \
 	fuzz sanitize sanitize-qtest mutation coverage \
-	install uninstall deb check-deb docs \
+	install uninstall deb check-deb docs check-docs \
 	export-patches check-patches clean distclean
 
 help: ## print this list
@@ -71,6 +71,10 @@ stock: ## build the unchanged QEMU beside ours: build/stock/qemu-system-x86_64
 docs: ## build the manual: build/docs/html/index.html, build/docs/man
 	@scripts/build-docs
 
+check-docs: ## build the manual, and check documents against the program
+	@scripts/build
+	@scripts/check --parts scripts/docs.d/parts
+
 install: ## install below DESTDIR/PREFIX (/usr/local), beside any other QEMU
 	@scripts/build qemu-system-x86_64
 	@scripts/install
@@ -83,9 +87,7 @@ deb: ## make a Debian package: build/qemu-gmem_*.deb
 	@scripts/build-docs
 	@scripts/deb
 
-check-deb: ## try the Debian package in a new Debian beside Debian's QEMU
-	@scripts/build qemu-system-x86_64
-	@scripts/deb
+check-deb: deb ## try the Debian package in a new Debian beside Debian's QEMU
 	@scripts/check --parts scripts/deb.d
 
 export-patches: ## write the commits of build/src to patches/
