@@ -11,7 +11,7 @@ UNIT_TESTS := 'tests/unit/test-guest-memfd-*' libqemuutil.a
 
 .PHONY: help demo build check check-kvm shell-kvm bench check-upstream stock \
 	fuzz sanitize sanitize-qtest mutation coverage \
-	install uninstall deb check-deb docs check-docs \
+	install uninstall deb check-deb docs check-docs transcript \
 	export-patches check-patches clean distclean
 
 help: ## print this list
@@ -74,6 +74,9 @@ docs: ## build the manual: build/docs/html/index.html, build/docs/man
 check-docs: ## build the manual, and check documents against the program
 	@scripts/build
 	@scripts/check --parts scripts/docs.d/parts
+
+transcript: ## a new user's first half hour, done and written down
+	@scripts/first-half-hour
 
 install: ## install below DESTDIR/PREFIX (/usr/local), beside any other QEMU
 	@scripts/build qemu-system-x86_64
