@@ -4,7 +4,7 @@
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-export QEMU_TARBALL CONFIGURE
+export QEMU_TARBALL CONFIGURE PREFIX DESTDIR
 
 # What the instrumented builds take their commands and libraries from.
 UNIT_TESTS := 'tests/unit/test-guest-memfd-*' libqemuutil.a
@@ -12,6 +12,7 @@ UNIT_TESTS := 'tests/unit/test-guest-memfd-*' libqemuutil.a
 .PHONY: help demo build check check-tools check-libvirt check-libvirt-patches \
 	check-kvm shell-kvm bench check-upstream stock \
 	check-reliability fuzz sanitize sanitize-qtest mutation coverage \
+	install uninstall deb check-deb docs check-docs transcript \
 	export-patches check-patches clean distclean
 
 help: ## print this list
@@ -83,6 +84,31 @@ check-upstream: ## run QEMU's own unit and x86_64 qtest suites on our build
 
 stock: ## build the unchanged QEMU beside ours: build/stock/qemu-system-x86_64
 	@scripts/stock
+
+docs: ## build the manual: build/docs/html/index.html, build/docs/man
+	@scripts/build-docs
+
+check-docs: ## build the manual, and check documents against the program
+	@scripts/build
+	@scripts/check --parts scripts/docs.d/parts
+
+transcript: ## a new user's first half hour, done and written down
+	@scripts/first-half-hour
+
+install: ## install below DESTDIR/PREFIX (/usr/local), beside any other QEMU
+	@scripts/build qemu-system-x86_64
+	@scripts/install
+
+uninstall: ## remove what `make install` put below DESTDIR/PREFIX
+	@scripts/install --uninstall
+
+deb: ## make a Debian package: build/qemu-gmem_*.deb
+	@scripts/build qemu-system-x86_64
+	@scripts/build-docs
+	@scripts/deb
+
+check-deb: deb ## try the Debian package in a new Debian beside Debian's QEMU
+	@scripts/check --parts scripts/deb.d
 
 export-patches: ## write the commits of build/src to patches/
 	@scripts/export-patches

@@ -21,3 +21,20 @@ run_tap() {
     done
     rm -f "$output"
 }
+
+# tap NAME COMMAND...: one test, which passes when the command does.  What it
+# prints goes to the log.
+tap() {
+    local name=$1 rc=0
+    shift
+    # A function called under || would not stop at its first failing command.
+    set +e
+    (set -e; "$@") >&2 </dev/null
+    rc=$?
+    set -e
+    if [ "$rc" -eq 0 ]; then
+        say "ok - $name"
+    else
+        say "not ok - $name"
+    fi
+}
