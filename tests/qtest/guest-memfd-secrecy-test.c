@@ -408,18 +408,27 @@ static void test_stuck(void)
     end(&m, "cannot bring back");
 }
 
-/* A device that kept a pointer from before sees zeros as well. */
-static void test_late_access(void)
+/*
+ * A device that keeps a pointer keeps the page shared; one that let go
+ * finds nothing of what was private when it comes back.
+ */
+static void test_pointer(void)
 {
     Machine m = start();
+    uint64_t attributes = GMTD_ATTR_PRIVATE | GMTD_ATTR_PRESERVE;
 
     write_secret(&m, GM_GPA, SIZE);
-    qtest_writeq(m.qts, GMTD_BASE + GMTD_REG_GPA, GM_GPA);
-    qtest_writeq(m.qts, GMTD_BASE + GMTD_REG_COMMAND, GMTD_CMD_MAP);
-    g_assert_cmphex(qtest_readq(m.qts, GMTD_BASE + GMTD_REG_DATA), ==,
-                    SECRET);
+    gm_set_timeout(m.qts, 0);
+    g_assert_cmpint(gm_map(m.qts, GM_GPA), ==, 0);
+    g_assert_cmpint(gm_convert(m.qts, GM_GPA, SIZE, attributes).status, ==,
+                    -EAGAIN);
+    g_assert_false(gm_is_private(m.qts, GM_GPA));
+
+    g_assert_cmpint(gm_unmap(m.qts), ==, 0);
     gm_to_private(m.qts, GM_GPA, SIZE);
+    g_assert_cmpint(gm_map(m.qts, GM_GPA), ==, -EFAULT);
     to_shared_and_zero(&m);
+    g_assert_cmpint(gm_map(m.qts, GM_GPA), ==, 0);
     qtest_writeq(m.qts, GMTD_BASE + GMTD_REG_COMMAND, GMTD_CMD_TOUCH);
     g_assert_cmpint(qtest_readq(m.qts, GMTD_BASE + GMTD_REG_STATUS), ==, 0);
     g_assert_cmphex(qtest_readq(m.qts, GMTD_BASE + GMTD_REG_DATA), ==, 0);
@@ -450,7 +459,7 @@ int main(int argc, char **argv)
     qtest_add_func("/guest-memfd/secrecy/islands", test_islands);
     qtest_add_func("/guest-memfd/secrecy/failures", test_failures);
     qtest_add_func("/guest-memfd/secrecy/stuck", test_stuck);
-    qtest_add_func("/guest-memfd/secrecy/late-access", test_late_access);
+    qtest_add_func("/guest-memfd/secrecy/pointer", test_pointer);
     qtest_add_func("/guest-memfd/secrecy/reset", test_reset);
 
     return g_test_run();
