@@ -445,9 +445,9 @@ static void *reader_main(void *opaque)
                                 page % BLOCK_PAGES)) {
             continue;
         }
-        smp_rmb();
+        smp_rmb();      /* the state was looked at before the bytes */
         seen = is_secret_seen(vcpu->rig, page);
-        smp_rmb();
+        smp_rmb();      /* and the round after them */
         if (qatomic_read(round) == before) {
             g_assert_false(seen);
             qatomic_inc(&reads);
