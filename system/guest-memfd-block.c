@@ -194,7 +194,8 @@ bool guest_memfd_block_clamp(const GuestMemfdBlock *block, uint64_t offset,
 {
     const unsigned long *bitmap = block->attributes->bitmap;
     const unsigned long first = page_of(offset);
-    const unsigned long end = page_of(offset + *size - 1) + 1;
+    const unsigned long end = DIV_ROUND_UP(offset + *size,
+                                           guest_memfd_page_size());
     unsigned long private = find_next_zero_bit(bitmap, end, first);
 
     if (private == first) {

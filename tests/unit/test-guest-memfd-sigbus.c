@@ -13,6 +13,7 @@
 #include "accel/kvm/kvm-guest-memfd-sigbus.h"
 #include "qapi/error.h"
 #include "qemu/atomic.h"
+#include "qemu/cutils.h"
 #include "qemu/memfd.h"
 #include "qemu/thread.h"
 
@@ -52,6 +53,7 @@ static void end(Memory *m)
     close(m->fd);
 }
 
+/* Volatile: each access is to take place, and what it reads can change. */
 static volatile uint8_t *page_at(Memory *m, uint64_t page)
 {
     return m->host + page * PAGE;
@@ -108,14 +110,17 @@ static unsigned count_mappings(const Memory *m)
 {
     g_autofree char *maps = NULL;
     g_auto(GStrv) lines = NULL;
+    const char *end;
     unsigned n = 0;
     int i;
 
     g_assert_true(g_file_get_contents("/proc/self/maps", &maps, NULL, NULL));
     lines = g_strsplit(maps, "\n", -1);
     for (i = 0; lines[i]; i++) {
-        uintptr_t at = strtoull(lines[i], NULL, 16);
+        uint64_t at = 0;
 
+        /* Only the last line, which is empty, is no address. */
+        qemu_strtou64(lines[i], &end, 16, &at);
         n += at >= (uintptr_t)m->host && at < (uintptr_t)m->host + m->size;
     }
     return n;
