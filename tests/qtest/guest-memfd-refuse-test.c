@@ -190,7 +190,10 @@ static void test_migrate(void)
     static const char *modes[] = {
         "normal", "cpr-reboot", "cpr-transfer", "cpr-exec",
     };
-    QTestState *qts = start();
+    /* Shared, so that nothing else is in the way of cpr-transfer. */
+    QTestState *qts = qtest_init(MACHINE GM_TESTDEV
+                                 "-machine aux-ram-share=on "
+                                 "-object guest-memfd-manager,id=gmm0");
     int i;
 
     for (i = 0; i < ARRAY_SIZE(modes); i++) {
