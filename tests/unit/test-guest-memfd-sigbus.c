@@ -220,12 +220,15 @@ static void test_elsewhere(void)
     set_shared(&m, 2);
     pid = fork();
     if (!pid) {
+        /* It may report what it dies of. */
+        close(STDERR_FILENO);
         *page_at(&m, LAST) = 1;
         _exit(0);
     }
     g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
-    g_assert_true(WIFSIGNALED(status));
-    g_assert_cmpint(WTERMSIG(status), ==, SIGBUS);
+    /* Sanitizers bring a handler that exits. */
+    g_assert_true(WIFSIGNALED(status) ? WTERMSIG(status) == SIGBUS :
+                                        WEXITSTATUS(status) != 0);
     end(&m);
 }
 
