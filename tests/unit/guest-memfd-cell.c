@@ -367,6 +367,9 @@ static void check_counters(const GuestMemfdOutcome *outcome, int ret)
 
         failures += sum(c->failures, ARRAY_SIZE(c->failures));
         bytes += sum(c->converted_bytes, ARRAY_SIZE(c->converted_bytes));
+        EXPECT(the.rig->blocks[i]->shared_pages ==
+               bitmap_count_one(the.rig->blocks[i]->attributes->bitmap,
+                                BLOCK_PAGES));
     }
     EXPECT(!failures == !ret);
     EXPECT(bytes == outcome->changed_bytes);
