@@ -26,6 +26,7 @@
 
 #define KiB             1024UL
 #define MiB             (1024 * KiB)
+#define GiB             (1024 * MiB)
 #define PAGE            (4 * KiB)
 
 /*
@@ -74,12 +75,22 @@ enum cases {
     CASES_RACE,
     CASES_CYCLE,
     CASES_PIN,
+    CASES_DEFECTS,
+};
+
+enum defect {
+    DEFECT_TWO_REGIONS,
+    DEFECT_HOLE,
+    DEFECT_SLOT,
+    DEFECT_BAD_REQUEST,
+    DEFECT_NOTIFY,
 };
 
 struct options {
     enum via via;
     enum expect expect;
     enum cases cases;
+    enum defect defect;     /* cases=defects */
     bool full;              /* cases=full */
     bool poison;            /* poison=on: DEFAULT must not keep bytes */
     unsigned vcpus;
@@ -194,6 +205,9 @@ unsigned malformed_run(void);
 unsigned race_run(void);
 unsigned cycle_run(void);
 unsigned pin_run(void);
+
+/* defects.c */
+void defects_run(void);
 
 /* clock.c */
 void clock_init(void);
