@@ -75,6 +75,7 @@ enum cases {
     CASES_RACE,
     CASES_CYCLE,
     CASES_PIN,
+    CASES_MODEL,
     CASES_DEFECTS,
 };
 
@@ -96,8 +97,8 @@ struct options {
     unsigned vcpus;
     unsigned backends;      /* 1: no border */
     unsigned probe;         /* device probes every probe-th private page */
-    unsigned count;         /* cases=malformed: requests */
-    unsigned seed;          /* cases=malformed and race */
+    unsigned count;         /* cases=malformed: requests; model: steps */
+    unsigned seed;          /* cases=malformed, model and race */
     unsigned seconds;       /* cases=race */
     unsigned rounds;        /* cases=cycle */
     unsigned hold;          /* cases=cycle: seconds to stay at the end */
@@ -200,11 +201,12 @@ void cases_run_slice(unsigned slice);
 /* refusals.c */
 void refusals_run(void);
 
-/* malformed.c, race.c, cycle.c, pin.c: return the number of vCPUs */
+/* malformed.c, ...: return the number of vCPUs */
 unsigned malformed_run(void);
 unsigned race_run(void);
 unsigned cycle_run(void);
 unsigned pin_run(void);
+unsigned model_run(void);
 
 /* defects.c */
 void defects_run(void);

@@ -54,6 +54,8 @@ static unsigned run(void)
         return cycle_run();
     case CASES_PIN:
         return pin_run();
+    case CASES_MODEL:
+        return model_run();
     case CASES_DEFECTS:
         defects_run();
         return 1;

@@ -10,6 +10,7 @@
  *   cases=cycle                  rounds=N hold=N: all free memory, and
  *                                hold seconds before the end
  *   cases=pin                    a page that a device holds on to
+ *   cases=model                  count=N seed=N: random steps, a model
  *   cases=defects                defect=NAME: one of QEMU 10.2.2's
  *   expect=emulated|content-modes|in-place|two-backings
  *   poison=on|off                on: DEFAULT must not keep the bytes
@@ -62,6 +63,7 @@ static const struct word cases_words[] = {
     { "race", CASES_RACE },
     { "cycle", CASES_CYCLE },
     { "pin", CASES_PIN },
+    { "model", CASES_MODEL },
     { "defects", CASES_DEFECTS },
     { NULL, 0 },
 };
