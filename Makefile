@@ -10,7 +10,7 @@ export QEMU_TARBALL CONFIGURE
 UNIT_TESTS := 'tests/unit/test-guest-memfd-*' libqemuutil.a
 
 .PHONY: help demo build check check-kvm shell-kvm bench check-upstream stock \
-	fuzz sanitize sanitize-qtest mutation coverage \
+	fuzz sanitize sanitize-qtest mutation coverage check-defects \
 	export-patches check-patches clean distclean
 
 help: ## print this list
@@ -33,6 +33,9 @@ check: ## build, and run this project's tests
 check-kvm: ## run QEMU and the guest on a real KVM, which runs under TCG
 	@scripts/build-kvm
 	@scripts/check --parts scripts/kvm.d/parts
+
+check-defects: ## show QEMU 10.2.2's defects on it, and that ours has none
+	@scripts/defects
 
 shell-kvm: ## a shell on the reference kernel; SETTING=in-place or two-backings
 	@scripts/build-kvm
