@@ -10,7 +10,7 @@ export QEMU_TARBALL CONFIGURE PREFIX DESTDIR
 UNIT_TESTS := 'tests/unit/test-guest-memfd-*' libqemuutil.a
 
 .PHONY: help demo build check check-tools check-libvirt check-libvirt-patches \
-	check-kvm shell-kvm bench check-upstream stock \
+	check-kvm check-defects shell-kvm bench check-upstream stock \
 	check-reliability fuzz sanitize sanitize-qtest mutation coverage \
 	install uninstall deb check-deb docs check-docs transcript \
 	export-patches check-patches clean distclean
@@ -47,6 +47,9 @@ check-libvirt-patches: ## build libvirt with libvirt/patches, and run its tests
 check-kvm: ## run QEMU and the guest on a real KVM, which runs under TCG
 	@scripts/build-kvm
 	@scripts/check --parts scripts/kvm.d/parts
+
+check-defects: ## show QEMU 10.2.2's defects on it, and that ours has none
+	@scripts/defects
 
 shell-kvm: ## a shell on the reference kernel; SETTING=in-place or two-backings
 	@scripts/build-kvm

@@ -21,3 +21,4 @@ CONFIG_MEM_DEVICE=y
 # hw/acpi needs it to link.
 CONFIG_PXB=y
 CONFIG_CXL=y
+CONFIG_CXL_MEM_DEVICE=y

@@ -134,6 +134,16 @@ async def malformed_row(l1, tap, setting, count):
                str(said))
 
 
+async def model_row(l1, tap, setting, count, seed=1):
+    """Random steps against the model inside the guest."""
+    said, info = await guest_row(l1, tap, setting, 'model', 1,
+                                 f'cases=model probe=4 seed={seed} '
+                                 f'count={count}')
+    tap.result(bool(said) and adds_up(info),
+               f'{setting}: statistics add up after {count} steps of seed '
+               f'{seed}', str(said))
+
+
 async def race_row(l1, tap, setting, seconds):
     _, info = await guest_row(l1, tap, setting, 'race', 4,
                               f'cases=race seconds={seconds}')

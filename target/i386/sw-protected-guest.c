@@ -47,20 +47,32 @@ static int sw_protected_guest_kvm_type(X86ConfidentialGuest *cg)
     return KVM_X86_SW_PROTECTED_VM;
 }
 
-static int sw_protected_guest_kvm_init(ConfidentialGuestSupport *cgs,
-                                       Error **errp)
+/* SMRAM would map the same guest_memfd memory twice. */
+static bool sw_protected_guest_disable_smm(Error **errp)
 {
-    X86MachineState *x86ms = X86_MACHINE(qdev_get_machine());
+    ERRP_GUARD();
+    Object *machine = object_dynamic_cast(qdev_get_machine(),
+                                          TYPE_X86_MACHINE);
 
-    /* SMRAM would map the same guest_memfd memory twice. */
-    if (x86ms->smm == ON_OFF_AUTO_ON) {
+    if (!machine) {             /* -machine none */
+        return true;
+    }
+    if (X86_MACHINE(machine)->smm == ON_OFF_AUTO_ON) {
         error_setg(errp, "sw-protected-guest does not support smm=on with "
                    "KVM");
         error_append_hint(errp, "Use -machine smm=off.\n");
+        return false;
+    }
+    X86_MACHINE(machine)->smm = ON_OFF_AUTO_OFF;
+    return true;
+}
+
+static int sw_protected_guest_kvm_init(ConfidentialGuestSupport *cgs,
+                                       Error **errp)
+{
+    if (!sw_protected_guest_disable_smm(errp)) {
         return -EINVAL;
     }
-    x86ms->smm = ON_OFF_AUTO_OFF;
-
     if (!kvm_enable_hypercall(BIT_ULL(KVM_HC_MAP_GPA_RANGE))) {
         error_setg(errp, "sw-protected-guest: KVM does not pass on the "
                    "guest's conversion requests (KVM_HC_MAP_GPA_RANGE)");

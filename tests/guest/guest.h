@@ -26,6 +26,7 @@
 
 #define KiB             1024UL
 #define MiB             (1024 * KiB)
+#define GiB             (1024 * MiB)
 #define PAGE            (4 * KiB)
 
 /*
@@ -74,19 +75,30 @@ enum cases {
     CASES_RACE,
     CASES_CYCLE,
     CASES_PIN,
+    CASES_MODEL,
+    CASES_DEFECTS,
+};
+
+enum defect {
+    DEFECT_TWO_REGIONS,
+    DEFECT_HOLE,
+    DEFECT_SLOT,
+    DEFECT_BAD_REQUEST,
+    DEFECT_NOTIFY,
 };
 
 struct options {
     enum via via;
     enum expect expect;
     enum cases cases;
+    enum defect defect;     /* cases=defects */
     bool full;              /* cases=full */
     bool poison;            /* poison=on: DEFAULT must not keep bytes */
     unsigned vcpus;
     unsigned backends;      /* 1: no border */
     unsigned probe;         /* device probes every probe-th private page */
-    unsigned count;         /* cases=malformed: requests */
-    unsigned seed;          /* cases=malformed and race */
+    unsigned count;         /* cases=malformed: requests; model: steps */
+    unsigned seed;          /* cases=malformed, model and race */
     unsigned seconds;       /* cases=race */
     unsigned rounds;        /* cases=cycle */
     unsigned hold;          /* cases=cycle: seconds to stay at the end */
@@ -189,11 +201,15 @@ void cases_run_slice(unsigned slice);
 /* refusals.c */
 void refusals_run(void);
 
-/* malformed.c, race.c, cycle.c, pin.c: return the number of vCPUs */
+/* malformed.c, ...: return the number of vCPUs */
 unsigned malformed_run(void);
 unsigned race_run(void);
 unsigned cycle_run(void);
 unsigned pin_run(void);
+unsigned model_run(void);
+
+/* defects.c */
+void defects_run(void);
 
 /* clock.c */
 void clock_init(void);

@@ -54,6 +54,11 @@ static unsigned run(void)
         return cycle_run();
     case CASES_PIN:
         return pin_run();
+    case CASES_MODEL:
+        return model_run();
+    case CASES_DEFECTS:
+        defects_run();
+        return 1;
     default:
         cases_run();
         refusals_run();
@@ -81,10 +86,12 @@ void guest_main(uint64_t start_info)
         guest_exit(false);
     }
 
-    cases_offer();
+    if (options.cases != CASES_DEFECTS) {
+        cases_offer();
+    }
     vcpus = run();
 
-    if (options.cases != CASES_RACE) {
+    if (options.cases != CASES_RACE && options.cases != CASES_DEFECTS) {
         convert_report();
     }
     say("done conversions=%lu bytes=%lu mismatches=%lu vcpus=%u",

@@ -10,6 +10,8 @@
  *   cases=cycle                  rounds=N hold=N: all free memory, and
  *                                hold seconds before the end
  *   cases=pin                    a page that a device holds on to
+ *   cases=model                  count=N seed=N: random steps, a model
+ *   cases=defects                defect=NAME: one of QEMU 10.2.2's
  *   expect=emulated|content-modes|in-place|two-backings
  *   poison=on|off                on: DEFAULT must not keep the bytes
  *   vcpus=N                      1 to 8
@@ -35,7 +37,7 @@ struct option {
 
 struct options options;
 
-static unsigned via, expect, cases, poison, vcpus, backends, probe;
+static unsigned via, expect, cases, defect, poison, vcpus, backends, probe;
 static unsigned count, seed, seconds, rounds, hold;
 
 static const struct word via_words[] = {
@@ -61,6 +63,17 @@ static const struct word cases_words[] = {
     { "race", CASES_RACE },
     { "cycle", CASES_CYCLE },
     { "pin", CASES_PIN },
+    { "model", CASES_MODEL },
+    { "defects", CASES_DEFECTS },
+    { NULL, 0 },
+};
+
+static const struct word defect_words[] = {
+    { "two-regions", DEFECT_TWO_REGIONS },
+    { "hole", DEFECT_HOLE },
+    { "slot", DEFECT_SLOT },
+    { "bad-request", DEFECT_BAD_REQUEST },
+    { "notify", DEFECT_NOTIFY },
     { NULL, 0 },
 };
 
@@ -72,6 +85,7 @@ static const struct option option_table[] = {
     { "via", via_words, &via },
     { "expect", expect_words, &expect },
     { "cases", cases_words, &cases },
+    { "defect", defect_words, &defect },
     { "poison", switch_words, &poison },
     { "vcpus", NULL, &vcpus },
     { "backends", NULL, &backends },
@@ -208,6 +222,7 @@ void options_parse(uint64_t start_info)
     options.via = via;
     options.expect = expect;
     options.cases = cases;
+    options.defect = defect;
     options.full = cases == CASES_FULL;
     options.poison = poison;
     options.vcpus = vcpus;

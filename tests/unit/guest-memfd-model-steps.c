@@ -50,34 +50,13 @@ const Place *model_only_place(const Step *s)
 
 /* --- steps ------------------------------------------------------------- */
 
-uint64_t model_random(uint64_t seed, uint64_t n)
-{
-    uint64_t x = seed + (n + 1) * 0x9e3779b97f4a7c15ULL;
+#include "guest-memfd-steps.c.inc"
 
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
-    return x ^ (x >> 31);
-}
-
-Step model_nth_step(uint64_t seed, uint64_t n)
-{
-    static const ModelKind kinds[16] = { [10] = WRITE, WRITE, WRITE, POLICY,
-                                    POLICY, FAULT };
-    static const GuestMemfdIntent intents[8] = { [6] = ZERO, PRESERVE };
-    const uint64_t a = model_random(seed, 2 * n);
-    const uint64_t b = model_random(seed, 2 * n + 1);
-    Step s = {
-        .kind = kinds[a % 16],
-        .gpa = (a >> 4) % MODEL_GPA_END,
-        .direction = (a >> 16) % GUEST_MEMFD_DIRECTION__MAX,
-        .intent = intents[(a >> 20) % ARRAY_SIZE(intents)],
-        .listener_agrees = (a >> 24) % 16,
-        .value = b,
-    };
-
-    s.pages = 1 + (b >> 8) % ((a >> 32) % 8 ? 8 : 100);
-    return s;
-}
+QEMU_BUILD_BUG_ON((int)STEP_TO_SHARED != TO_SHARED);
+QEMU_BUILD_BUG_ON((int)STEP_TO_PRIVATE != TO_PRIVATE);
+QEMU_BUILD_BUG_ON((int)STEP_DIRECTIONS != GUEST_MEMFD_DIRECTION__MAX);
+QEMU_BUILD_BUG_ON((int)STEP_ZERO != ZERO);
+QEMU_BUILD_BUG_ON((int)STEP_PRESERVE != PRESERVE);
 
 char *model_describe_step(uint64_t seed, uint64_t n)
 {

@@ -12,9 +12,9 @@
 #define TESTS_UNIT_GUEST_MEMFD_MODEL_H
 
 #include "guest-memfd-rig.h"
+#include "guest-memfd-steps.h"
 
 #define MODEL_BLOCKS    3
-#define MODEL_GPA_END   292
 
 /* A piece of guest memory; like all numbers here, in pages. */
 typedef struct Place {
@@ -23,17 +23,6 @@ typedef struct Place {
     unsigned first;
     bool mmio;
 } Place;
-
-typedef enum ModelKind { CONVERT, WRITE, POLICY, FAULT } ModelKind;
-
-typedef struct Step {
-    ModelKind kind;
-    unsigned gpa, pages;
-    GuestMemfdDirection direction;
-    GuestMemfdIntent intent;
-    unsigned listener_agrees;       /* to so many, or to all (15) */
-    uint64_t value;
-} Step;
 
 extern const unsigned model_block_pages[MODEL_BLOCKS];
 
@@ -58,15 +47,10 @@ typedef struct Model Model;
 Model *model_new(const char *provider_type);
 void model_free(Model *m);
 
-/* Step @n of the sequence that @seed stands for. */
-Step model_nth_step(uint64_t seed, uint64_t n);
 void model_step(Model *m, uint64_t seed, uint64_t n);
 char *model_describe_step(uint64_t seed, uint64_t n);
 
 /* Every byte of every page; model_step() looks only at what it touched. */
 void model_check_all(const Model *m);
-
-/* Bits of @seed and @n that look random. */
-uint64_t model_random(uint64_t seed, uint64_t n);
 
 #endif /* TESTS_UNIT_GUEST_MEMFD_MODEL_H */
