@@ -34,6 +34,7 @@ def parse_arguments():
     parser.add_argument('--race-seconds', type=int, default=60)
     parser.add_argument('--jobs', type=int, default=2)
     parser.add_argument('--malformed', type=int, default=10000)
+    parser.add_argument('--steps', type=int, default=1000)
     parser.add_argument('--qemu', default=f'{ROOT}/build/qemu/'
                                           'qemu-system-x86_64')
     return parser.parse_args()
@@ -46,7 +47,8 @@ def rows_of(arguments, tap, setting):
                                 guest='cases=quick probe=64')
               for vcpus, backends in ((1, 1), (1, 2), (4, 1), (4, 2))]
     more = [rows.memory_row,
-            functools.partial(rows.malformed_row, count=arguments.malformed)]
+            functools.partial(rows.malformed_row, count=arguments.malformed),
+            functools.partial(rows.model_row, count=arguments.steps)]
     if setting != 'two-backings':
         more += [rows.numa_row, rows.pin_row]
     if setting == 'content-modes':
