@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import functools
 import os
-import signal
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
@@ -100,16 +99,7 @@ async def run(arguments, tap):
 def main():
     arguments = parse_arguments()
     tap = TapOut()
-    loop = asyncio.new_event_loop()
-    task = loop.create_task(run(arguments, tap))
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
-    try:
-        loop.run_until_complete(task)
-    except asyncio.CancelledError:
-        print('Bail out! interrupted')
-        return 130
-    return tap.end()
+    return tap.run(run(arguments, tap))
 
 
 if __name__ == '__main__':

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """TAP for parts of the checks that are written in Python."""
 
+import asyncio
+import signal
+
 
 class TapOut:
     def __init__(self):
@@ -27,3 +30,16 @@ class TapOut:
     def end(self):
         print(f'1..{self.number}', flush=True)
         return 1 if self.failed else 0
+
+    def run(self, work):
+        """Run a coroutine to the exit status; a signal ends it and its own."""
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(work)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, task.cancel)
+        try:
+            loop.run_until_complete(task)
+        except asyncio.CancelledError:
+            print('Bail out! interrupted')
+            return 130
+        return self.end()

@@ -5,15 +5,13 @@
  */
 
 #include "qemu/osdep.h"
-#include "guest-memfd-util.h"
-#include "libqos/libqos-malloc.h"
-#include "libqos/pci-pc.h"
-#include "libqos/virtio.h"
-#include "libqos/virtio-pci.h"
+#include "guest-memfd-queue.h"
 #include "qemu/bswap.h"
 #include "qemu/timer.h"
 #include "standard-headers/linux/qemu_fw_cfg.h"
-#include "standard-headers/linux/virtio_config.h"
+
+#define RNG         "-object rng-builtin,id=rng0 " \
+                    "-device virtio-rng-pci,rng=rng0,addr=1"
 
 /* The page at GM_GPA is private, its neighbours are shared. */
 #define BEFORE      (GM_GPA - GM_PAGE)
@@ -280,48 +278,8 @@ static void test_monitor(void)
 
 /* --- a virtqueue, which its device keeps mapped ------------------------ */
 
-typedef struct Queue {
-    QTestState *qts;
-    QGuestAllocator alloc;
-    QPCIBus *bus;
-    QVirtioPCIDevice *dev;
-    QVirtQueue *vq;
-} Queue;
-
-/* The queue is in the page at GM_GPA, and asks for random bytes. */
-static void start_queue(Queue *q)
-{
-    QPCIAddress addr = { .devfn = QPCI_DEVFN(1, 0) };
-    QVirtioDevice *vdev;
-
-    q->qts = qtest_init(GM_ONE_BACKEND "-object rng-builtin,id=rng0 "
-                        "-device virtio-rng-pci,rng=rng0,addr=1");
-    alloc_init(&q->alloc, ALLOC_NO_FLAGS, GM_GPA, AFTER, 4096);
-    q->bus = qpci_new_pc(q->qts, &q->alloc);
-    q->dev = virtio_pci_new(q->bus, &addr);
-    vdev = &q->dev->vdev;
-
-    qvirtio_pci_device_enable(q->dev);
-    qvirtio_start_device(vdev);
-    qvirtio_set_features(vdev, 1ULL << VIRTIO_F_VERSION_1 |
-                         1ULL << VIRTIO_F_ACCESS_PLATFORM);
-    q->vq = qvirtqueue_setup(vdev, &q->alloc, 0);
-    g_assert_cmphex(q->vq->desc, ==, GM_GPA);
-    qvirtio_set_driver_ok(vdev);
-}
-
-static void end_queue(Queue *q)
-{
-    qvirtqueue_cleanup(q->dev->vdev.bus, q->vq, &q->alloc);
-    qvirtio_pci_destructor(&q->dev->obj);
-    g_free(q->dev);
-    qpci_free_pc(q->bus);
-    alloc_destroy(&q->alloc);
-    gm_quit(q->qts);
-}
-
 /* What the device put into the queue, when it had the time to. */
-static uint16_t kick(Queue *q, bool private)
+static uint16_t kick(GmQueue *q, bool private)
 {
     QTestState *qts = q->qts;
     unsigned i;
@@ -341,20 +299,20 @@ static uint16_t kick(Queue *q, bool private)
 
 static void test_virtqueue_shared(void)
 {
-    Queue q = { };
+    GmQueue q = { };
 
-    start_queue(&q);
+    gm_queue_start(&q, RNG, 0);
     g_assert_cmpuint(kick(&q, false), ==, 1);
-    end_queue(&q);
+    gm_queue_end(&q);
 }
 
 static void test_virtqueue_private(void)
 {
-    Queue q = { };
+    GmQueue q = { };
 
-    start_queue(&q);
+    gm_queue_start(&q, RNG, 0);
     g_assert_cmpuint(kick(&q, true), ==, 0);
-    end_queue(&q);
+    gm_queue_end(&q);
 }
 
 int main(int argc, char **argv)

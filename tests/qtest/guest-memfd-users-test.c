@@ -6,11 +6,7 @@
  */
 
 #include "qemu/osdep.h"
-#include "guest-memfd-util.h"
-#include "libqos/libqos-malloc.h"
-#include "libqos/pci-pc.h"
-#include "libqos/virtio.h"
-#include "libqos/virtio-pci.h"
+#include "guest-memfd-queue.h"
 #include "qemu/timer.h"
 #include "standard-headers/linux/virtio_blk.h"
 #include "standard-headers/linux/virtio_config.h"
@@ -80,44 +76,7 @@ static void test_map_timeout(void)
 
 /* --- virtio ------------------------------------------------------------ */
 
-typedef struct Queue {
-    QTestState *qts;
-    QGuestAllocator alloc;
-    QPCIBus *bus;
-    QVirtioPCIDevice *dev;
-    QVirtQueue *vq;
-} Queue;
-
-static void start_queue(Queue *q, const char *args, uint64_t features)
-{
-    QPCIAddress addr = { .devfn = QPCI_DEVFN(1, 0) };
-    QVirtioDevice *vdev;
-
-    q->qts = qtest_initf("%s %s", GM_ONE_BACKEND, args);
-    alloc_init(&q->alloc, ALLOC_NO_FLAGS, GM_GPA, GM_GPA + GM_PAGE, 4096);
-    q->bus = qpci_new_pc(q->qts, &q->alloc);
-    q->dev = virtio_pci_new(q->bus, &addr);
-    vdev = &q->dev->vdev;
-
-    qvirtio_pci_device_enable(q->dev);
-    qvirtio_start_device(vdev);
-    qvirtio_set_features(vdev, features | 1ULL << VIRTIO_F_VERSION_1 |
-                         1ULL << VIRTIO_F_ACCESS_PLATFORM);
-    q->vq = qvirtqueue_setup(vdev, &q->alloc, 0);
-    qvirtio_set_driver_ok(vdev);
-}
-
-static void end_queue(Queue *q)
-{
-    qvirtqueue_cleanup(q->dev->vdev.bus, q->vq, &q->alloc);
-    qvirtio_pci_destructor(&q->dev->obj);
-    g_free(q->dev);
-    qpci_free_pc(q->bus);
-    alloc_destroy(&q->alloc);
-    gm_quit(q->qts);
-}
-
-static void wait_used(Queue *q, uint16_t index)
+static void wait_used(GmQueue *q, uint16_t index)
 {
     const int64_t end = g_get_monotonic_time() + 10 * G_USEC_PER_SEC;
 
@@ -128,7 +87,7 @@ static void wait_used(Queue *q, uint16_t index)
     }
 }
 
-static void read_block(Queue *q)
+static void read_block(GmQueue *q)
 {
     const struct virtio_blk_outhdr header = { .type = VIRTIO_BLK_T_IN };
     uint32_t head;
@@ -145,10 +104,10 @@ static void read_block(Queue *q)
 /* The device has the buffer, and nothing happens while QEMU is asked. */
 static void test_in_flight(void)
 {
-    Queue q = { };
+    GmQueue q = { };
 
-    start_queue(&q, NULL_BLK "-device virtio-blk-pci,drive=d0,addr=1,"
-                "ioeventfd=off", 0);
+    gm_queue_start(&q, NULL_BLK "-device virtio-blk-pci,drive=d0,addr=1,"
+                   "ioeventfd=off", 0);
     gm_set_timeout(q.qts, 0);
     read_block(&q);
     g_assert_cmpint(to_private(q.qts, BUFFER, GM_PAGE), ==, -EAGAIN);
@@ -159,10 +118,10 @@ static void test_in_flight(void)
     gm_to_private(q.qts, BUFFER, GM_PAGE);
     gm_to_shared(q.qts, BUFFER, GM_PAGE);
     gm_assert_bytes(q.qts, BUFFER, 512, 0);
-    end_queue(&q);
+    gm_queue_end(&q);
 }
 
-static uint64_t requests_taken(Queue *q)
+static uint64_t requests_taken(GmQueue *q)
 {
     g_autoptr(QDict) status = qtest_qmp_assert_success_ref(q->qts,
         "{ 'execute': 'x-query-virtio-queue-status', 'arguments': "
@@ -175,12 +134,12 @@ static uint64_t requests_taken(Queue *q)
 /* The conversion waits until the other thread is done. */
 static void test_in_flight_waits(void)
 {
-    Queue q = { };
+    GmQueue q = { };
     uint8_t byte;
 
-    start_queue(&q, "-object iothread,id=io0 " NULL_BLK
-                "-device virtio-blk-pci,id=blk0,drive=d0,addr=1,iothread=io0",
-                0);
+    gm_queue_start(&q, "-object iothread,id=io0 " NULL_BLK
+                   "-device virtio-blk-pci,id=blk0,drive=d0,addr=1,"
+                   "iothread=io0", 0);
     gm_set_timeout(q.qts, 10000);
     read_block(&q);
     while (!requests_taken(&q)) {
@@ -194,17 +153,17 @@ static void test_in_flight_waits(void)
     gm_assert_bytes(q.qts, BUFFER, 512, 0);
     qtest_memread(q.qts, STATUS, &byte, 1);
     g_assert_cmphex(byte, ==, VIRTIO_BLK_S_OK);
-    end_queue(&q);
+    gm_queue_end(&q);
 }
 
 /* A device reads zeros from a private buffer, and what it writes is lost. */
 static void test_private_buffer(void)
 {
-    Queue q = { };
+    GmQueue q = { };
     uint32_t head;
 
-    start_queue(&q, "-object rng-builtin,id=rng0 "
-                "-device virtio-rng-pci,rng=rng0,addr=1", 0);
+    gm_queue_start(&q, "-object rng-builtin,id=rng0 "
+                   "-device virtio-rng-pci,rng=rng0,addr=1", 0);
     gm_fill(q.qts, BUFFER, GM_PAGE);
     gm_to_private(q.qts, BUFFER, GM_PAGE);
     head = qvirtqueue_add(q.qts, q.vq, BUFFER, 64, true, false);
@@ -217,12 +176,12 @@ static void test_private_buffer(void)
     head = qvirtqueue_add(q.qts, q.vq, HEADER, 64, true, false);
     qvirtqueue_kick(q.qts, &q.dev->vdev, q.vq, head);
     wait_used(&q, 2);
-    end_queue(&q);
+    gm_queue_end(&q);
 }
 
 /* --- balloon ----------------------------------------------------------- */
 
-static void inflate(Queue *q, uint64_t gpa, uint16_t index)
+static void inflate(GmQueue *q, uint64_t gpa, uint16_t index)
 {
     uint32_t pfns[GM_PAGE / 4096], head, i;
 
@@ -237,9 +196,9 @@ static void inflate(Queue *q, uint64_t gpa, uint16_t index)
 
 static void test_balloon(void)
 {
-    Queue q = { };
+    GmQueue q = { };
 
-    start_queue(&q, "-device virtio-balloon-pci,addr=1", 0);
+    gm_queue_start(&q, "-device virtio-balloon-pci,addr=1", 0);
     gm_fill(q.qts, BUFFER, 3 * GM_PAGE);
     gm_to_private(q.qts, BUFFER + GM_PAGE, GM_PAGE);
     inflate(&q, BUFFER + GM_PAGE, 1);
@@ -252,7 +211,7 @@ static void test_balloon(void)
     gm_assert_filled(q.qts, BUFFER + 2 * GM_PAGE, GM_PAGE);
     gm_fill(q.qts, BUFFER, 3 * GM_PAGE);
     gm_assert_filled(q.qts, BUFFER, 3 * GM_PAGE);
-    end_queue(&q);
+    gm_queue_end(&q);
 }
 
 int main(int argc, char **argv)

@@ -1,0 +1,39 @@
+/*
+ * A virtio device of a machine whose memory is converted
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "guest-memfd-queue.h"
+#include "standard-headers/linux/virtio_config.h"
+
+void gm_queue_start(GmQueue *q, const char *args, uint64_t features)
+{
+    QPCIAddress addr = { .devfn = QPCI_DEVFN(1, 0) };
+    QVirtioDevice *vdev;
+
+    q->qts = qtest_initf("%s %s", GM_ONE_BACKEND, args);
+    alloc_init(&q->alloc, ALLOC_NO_FLAGS, GM_GPA, GM_GPA + GM_PAGE, GM_PAGE);
+    q->bus = qpci_new_pc(q->qts, &q->alloc);
+    q->dev = virtio_pci_new(q->bus, &addr);
+    vdev = &q->dev->vdev;
+
+    qvirtio_pci_device_enable(q->dev);
+    qvirtio_start_device(vdev);
+    qvirtio_set_features(vdev, features | 1ULL << VIRTIO_F_VERSION_1 |
+                         1ULL << VIRTIO_F_ACCESS_PLATFORM);
+    q->vq = qvirtqueue_setup(vdev, &q->alloc, 0);
+    g_assert_cmphex(q->vq->desc, ==, GM_GPA);
+    qvirtio_set_driver_ok(vdev);
+}
+
+void gm_queue_end(GmQueue *q)
+{
+    qvirtqueue_cleanup(q->dev->vdev.bus, q->vq, &q->alloc);
+    qvirtio_pci_destructor(&q->dev->obj);
+    g_free(q->dev);
+    qpci_free_pc(q->bus);
+    alloc_destroy(&q->alloc);
+    gm_quit(q->qts);
+}

@@ -1,0 +1,29 @@
+/*
+ * A virtio device of a machine whose memory is converted
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef TESTS_QTEST_GUEST_MEMFD_QUEUE_H
+#define TESTS_QTEST_GUEST_MEMFD_QUEUE_H
+
+#include "guest-memfd-util.h"
+#include "libqos/libqos-malloc.h"
+#include "libqos/pci-pc.h"
+#include "libqos/virtio.h"
+#include "libqos/virtio-pci.h"
+
+/* The queue is all of the page at GM_GPA. */
+typedef struct GmQueue {
+    QTestState *qts;
+    QGuestAllocator alloc;
+    QPCIBus *bus;
+    QVirtioPCIDevice *dev;
+    QVirtQueue *vq;
+} GmQueue;
+
+/* @args hold a device with addr=1; @features are those beyond virtio 1. */
+void gm_queue_start(GmQueue *q, const char *args, uint64_t features);
+void gm_queue_end(GmQueue *q);
+
+#endif /* TESTS_QTEST_GUEST_MEMFD_QUEUE_H */
