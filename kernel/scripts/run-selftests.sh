@@ -117,7 +117,7 @@ for setting in "$@"; do
     boot "$setting" &
     booted[$setting]=$!
 done
-trap 'kill "${booted[@]}" 2>/dev/null' EXIT
+trap 'kill "${booted[@]}" 2>/dev/null || true' EXIT
 
 for setting in "$@"; do
     if ! wait "${booted[$setting]}"; then
