@@ -49,7 +49,9 @@ check-kvm: ## run QEMU and the guest on a real KVM, which runs under TCG
 	@scripts/check --parts scripts/kvm.d/parts
 
 check-defects: ## show QEMU 10.2.2's defects on it, and that ours has none
-	@scripts/defects
+	@scripts/build-kvm
+	@scripts/stock --fixture
+	@scripts/check --parts scripts/defects.d/parts
 
 shell-kvm: ## a shell on the reference kernel; SETTING=in-place or two-backings
 	@scripts/build-kvm
