@@ -7,7 +7,7 @@ import shlex
 
 from qemu.qmp import ExecuteError, QMPError
 
-from l1 import L1, Inner
+from l1 import Inner
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
@@ -18,8 +18,6 @@ FILES = {OURS: f'{ROOT}/build/qemu/qemu-system-x86_64',
 KILLED_AFTER = 300      # a QEMU that hangs does not end otherwise
 HANG_MIN = 20           # others answer within a second or two
 POLL = 0.5
-PROMPT = b'l1# '
-PROMPT_MAX = 120
 
 SOCKET = '/tmp/device'
 DEVICE = ('{"driver":"vfio-user-pci","socket":'
@@ -31,26 +29,6 @@ TRACED = f'kvm_hc_map|{SET_ATTRIBUTES}|dma_unmap'
 MONITOR = ['-nodefaults', '-display', 'none',
            '-chardev', 'serial,id=qmp,path=/dev/ttyS1',
            '-mon', 'chardev=qmp,mode=control']
-
-
-class Rig(L1):
-    """
-    The rig's shell switches the terminal's mode for each command, and now
-    and then sees the end of its input in that.  Another one reads a pipe.
-    """
-
-    async def __aenter__(self):
-        await super().__aenter__()
-        try:
-            await asyncio.wait_for(self.process.stdout.readuntil(PROMPT),
-                                   PROMPT_MAX)
-            await self.type("echo @@pi''pe; while IFS= read -r line; do "
-                            'printf "%s\\n" "$line"; done | sh')
-            await self.until('@@pipe', PROMPT_MAX)
-        except BaseException:
-            await self.__aexit__()
-            raise
-        return self
 
 
 class Qemu(Inner):

@@ -22,6 +22,7 @@ sys.path[:0] = [os.path.join(ROOT, path) for path in
 # pylint: disable=wrong-import-position
 import inner
 import observe
+from l1 import L1
 from machine import Failure
 from tapout import TapOut
 
@@ -62,7 +63,7 @@ async def run_one(arguments, tap, defects, who):
     """All defects on one QEMU; one that spoils the rig is tried again."""
     seen, todo, spoilt = {}, list(defects), None
     while todo:
-        machine = inner.Rig(
+        machine = L1(
             arguments.qemu, f'{ROOT}/build/kernel/bzImage',
             f'{ROOT}/build/kernel/defects.gz', 'two-backings')
         try:
