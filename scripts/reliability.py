@@ -19,7 +19,7 @@ TARGETS = ('engine', 'testdev', 'probe')
 LONG = 3600
 
 ENGINE = tuple(f'system/guest-memfd-{name}.c' for name in
-               ('policy', 'request', 'convert', 'run', 'block', 'listeners', 'engine', 'stats', 'provider', 'emulated'))
+               ('policy', 'request', 'convert', 'run', 'block', 'access', 'listeners', 'engine', 'stats', 'provider', 'emulated'))
 PROBE = 'accel/kvm/kvm-guest-memfd-probe.c'
 
 SANITIZERS = {

@@ -82,6 +82,19 @@ void guest_memfd_block_unuse(GuestMemfdBlock *block, uint64_t offset,
 bool guest_memfd_block_in_use(GuestMemfdBlock *block, uint64_t offset,
                               uint64_t size, uint64_t *busy);
 
+/* --- guest-memfd-access.c ---------------------------------------------- */
+
+/*
+ * guest_memfd_block_access: as guest_memfd_block_clamp(), and none of the
+ * pages becomes private until the caller leaves the RCU read-side critical
+ * section it is in, or calls this again.
+ */
+bool guest_memfd_block_access(const GuestMemfdBlock *block, uint64_t offset,
+                              uint64_t *size);
+/* By another thread; the pages are recorded as private. */
+bool guest_memfd_block_accessed(const GuestMemfdBlock *block, uint64_t offset,
+                                uint64_t size, uint64_t *busy);
+
 /* --- guest-memfd-listeners.c ------------------------------------------- */
 
 bool guest_memfd_has_listeners(const GuestMemfdBlock *block);

@@ -11,6 +11,7 @@
 #include "exec/target_page.h"
 #include "exec/translation-block.h"
 #include "hw/boards.h"
+#include "hw/core/cpu.h"
 #include "hw/qdev-core.h"
 #include "qapi/error.h"
 #include "qapi/qapi-types-migration.h"
@@ -141,18 +142,34 @@ void guest_memfd_ram_block_unlock(RAMBlock *rb)
     }
 }
 
-bool guest_memfd_ram_block_clamp(RAMBlock *rb, uint64_t offset, hwaddr *len)
+/* Only looks, or is about to go there. */
+typedef bool LookFn(const GuestMemfdBlock *block, uint64_t offset,
+                    uint64_t *size);
+
+static bool look(LookFn *fn, RAMBlock *rb, uint64_t offset, hwaddr *len)
 {
     uint64_t size = MIN(*len, rb->used_length - offset);
 
     if (!rb->gmem || !guest_memfd_is_in_place()) {
         return true;
     }
-    if (!guest_memfd_block_clamp(rb->gmem, offset, &size)) {
+    if (!fn(rb->gmem, offset, &size)) {
         return false;
     }
     *len = MIN(*len, size);
     return true;
+}
+
+bool guest_memfd_ram_block_access(RAMBlock *rb, uint64_t offset, hwaddr *len)
+{
+    /*
+     * A vCPU of TCG never leaves its critical section.  It reaches devices
+     * with the BQL, and that is how guests convert memory there.
+     */
+    bool vcpu = tcg_enabled() && current_cpu;
+
+    return look(vcpu ? guest_memfd_block_clamp : guest_memfd_block_access,
+                rb, offset, len);
 }
 
 bool guest_memfd_ram_block_use(RAMBlock *rb, uint64_t offset, hwaddr *len,
@@ -213,8 +230,8 @@ bool guest_memfd_is_private(AddressSpace *as, hwaddr addr, hwaddr len)
     MemoryRegionSection mrs = memory_region_find(as->root, addr, len);
     hwaddr size = int128_get64(mrs.size), shared = size;
     RAMBlock *rb = mrs.mr ? mrs.mr->ram_block : NULL;
-    bool private = rb && (!guest_memfd_ram_block_clamp(rb,
-                              mrs.offset_within_region, &shared) ||
+    bool private = rb && (!look(guest_memfd_block_clamp, rb,
+                                mrs.offset_within_region, &shared) ||
                           shared < size);
 
     memory_region_unref(mrs.mr);

@@ -103,13 +103,14 @@ static void give_back(GuestMemfdBlock *block, uint64_t offset, uint64_t size)
     }
 }
 
-/* A pointer is like a reference that the kernel counts: try again. */
+/* They are like references that the kernel counts: try again. */
 static int check_users(GuestMemfdBlock *block, uint64_t offset,
                        uint64_t size)
 {
     uint64_t busy;
 
-    if (!guest_memfd_block_in_use(block, offset, size, &busy)) {
+    if (!guest_memfd_block_in_use(block, offset, size, &busy) &&
+        !guest_memfd_block_accessed(block, offset, size, &busy)) {
         return 0;
     }
     trace_guest_memfd_in_use(block->name, offset, size, busy);

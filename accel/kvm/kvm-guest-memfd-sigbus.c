@@ -3,12 +3,13 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * QEMU looks up the state of a page before it touches it, but a guest can
- * convert the page in between, and some code keeps pointers.  The kernel
- * answers with SIGBUS, with which a guest could end QEMU at will.  So the
- * page that was hit gets an empty page of QEMU's own in its place: the
- * access reads zeros, or writes into the void, and the guest's memory is
- * not involved.  When the page becomes shared again its memory comes back.
+ * QEMU looks up the state of a page before it touches it, and conversions
+ * wait for who has begun; but code that keeps a pointer, and tells nobody,
+ * may come at any time.  The kernel answers with SIGBUS, with which a guest
+ * could end QEMU at will.  So the page that was hit gets an empty page of
+ * QEMU's own in its place: the access reads zeros, or writes into the void,
+ * and the guest's memory is not involved.  When the page becomes shared
+ * again its memory comes back.
  *
  * The handler takes no lock, so the page may be shared again by the time
  * it was replaced.  It counts the hit after it replaced the page, and

@@ -8,6 +8,8 @@
 #define SYSTEM_GUEST_MEMFD_RAM_H
 
 #include "system/guest-memfd.h"
+#include "system/memory.h"
+#include "system/ramblock.h"
 
 /*
  * guest_memfd_ram_block_init: give a RAM_GUEST_MEMFD block its memory
@@ -39,18 +41,30 @@ int guest_memfd_ram_block_discard(RAMBlock *rb, uint64_t offset,
                                   uint64_t size);
 
 /*
- * guest_memfd_ram_block_clamp: may the host access memory at @offset?
+ * guest_memfd_ram_block_access: may the host access memory at @offset?
  *
  * Returns false if the page is private; else @len is reduced to the pages
- * that are shared.  May be called without any lock; a conversion that
- * starts after the answer is not waited for.
+ * that are shared.  None of them becomes private until the thread leaves
+ * the RCU read-side critical section that it is in, or asks again.
  */
-bool guest_memfd_ram_block_clamp(RAMBlock *rb, uint64_t offset, hwaddr *len);
+bool guest_memfd_ram_block_access(RAMBlock *rb, uint64_t offset, hwaddr *len);
+
+/* What a device meets at @offset of @mr: @hidden if the page is private. */
+static inline MemoryRegion *guest_memfd_seen(MemoryRegion *mr, hwaddr offset,
+                                             hwaddr *len,
+                                             MemoryRegion *hidden)
+{
+    if (mr->ram_block && mr->ram_block->gmem &&
+        !guest_memfd_ram_block_access(mr->ram_block, offset, len)) {
+        return hidden;
+    }
+    return mr;
+}
 
 /*
  * guest_memfd_ram_block_use: get a pointer to shared memory at @offset
  *
- * As guest_memfd_ram_block_clamp(), and none of the pages becomes private
+ * As guest_memfd_ram_block_access(), and none of the pages becomes private
  * until guest_memfd_ram_block_unuse().  @max is set to @len then.
  */
 bool guest_memfd_ram_block_use(RAMBlock *rb, uint64_t offset, hwaddr *len,
