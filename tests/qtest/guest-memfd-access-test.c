@@ -315,6 +315,43 @@ static void test_virtqueue_private(void)
     gm_queue_end(&q);
 }
 
+/* Intel's IOMMU with 39 bits, and all below 1 GiB where it is anyway. */
+static void enable_iommu(QTestState *qts, uint8_t devfn)
+{
+    const uint64_t registers = 0xfed90000, root = GM_CELL;
+    const uint64_t context = root + 4 * KiB, table = context + 4 * KiB;
+
+    qtest_memset(qts, root, 0, 3 * 4 * KiB);
+    qtest_writeq(qts, root, context | 1);
+    qtest_writeq(qts, context + devfn * 16, table | 1);
+    qtest_writeq(qts, context + devfn * 16 + 8, 1 << 8 | 1);
+    qtest_writeq(qts, table, 1 << 7 | 3);
+
+    qtest_writeq(qts, registers + 0x20, root);
+    qtest_writel(qts, registers + 0x18, 1u << 30);
+    qtest_writel(qts, registers + 0x18, 1u << 31);
+    g_assert_cmphex(qtest_readl(qts, registers + 0x1c), ==, 3u << 30);
+}
+
+static uint16_t kick_behind_iommu(bool private)
+{
+    GmQueue q = { };
+    uint16_t used;
+
+    gm_queue_start(&q, "-device intel-iommu,aw-bits=39 " RNG
+                   ",iommu_platform=on", 0);
+    enable_iommu(q.qts, QPCI_DEVFN(1, 0));
+    used = kick(&q, private);
+    gm_queue_end(&q);
+    return used;
+}
+
+static void test_virtqueue_iommu(void)
+{
+    g_assert_cmpuint(kick_behind_iommu(false), ==, 1);
+    g_assert_cmpuint(kick_behind_iommu(true), ==, 0);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -333,6 +370,8 @@ int main(int argc, char **argv)
                    test_virtqueue_shared);
     qtest_add_func("/guest-memfd/access/virtqueue-private",
                    test_virtqueue_private);
+    qtest_add_func("/guest-memfd/access/virtqueue-iommu",
+                   test_virtqueue_iommu);
 
     return g_test_run();
 }
