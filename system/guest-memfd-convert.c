@@ -18,6 +18,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/lockable.h"
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
 #include "guest-memfd-internal.h"
@@ -363,6 +364,29 @@ static int try_locked(Conversion *c, bool *again)
     return ret;
 }
 
+static int try_spanning(Conversion *c, bool *again)
+{
+    QEMU_LOCK_GUARD(&c->engine->span_lock);
+    c->only = NULL;
+    return try_locked(c, again);
+}
+
+static int try_begun(Conversion *c, bool spans, bool *again)
+{
+    GuestMemfdProvider *provider = c->engine->provider;
+    GuestMemfdProviderClass *pc = GUEST_MEMFD_PROVIDER_GET_CLASS(provider);
+    int ret;
+
+    if (pc->begin) {
+        pc->begin(provider);
+    }
+    ret = spans ? try_spanning(c, again) : try_locked(c, again);
+    if (pc->end) {
+        pc->end(provider);
+    }
+    return ret;
+}
+
 static int try_once(Conversion *c, bool *again)
 {
     unsigned blocks = 0;
@@ -378,15 +402,7 @@ static int try_once(Conversion *c, bool *again)
         *again = true;
         return -EAGAIN;
     }
-    if (blocks <= 1) {
-        return blocks ? try_locked(c, again) : 0;
-    }
-
-    c->only = NULL;
-    qemu_mutex_lock(&c->engine->span_lock);
-    ret = try_locked(c, again);
-    qemu_mutex_unlock(&c->engine->span_lock);
-    return ret;
+    return blocks ? try_begun(c, blocks > 1, again) : 0;
 }
 
 /* Never sleep with the BQL: the page's user may need it to let go. */

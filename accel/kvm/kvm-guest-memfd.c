@@ -18,6 +18,7 @@
 #include "qemu/module.h"
 #include "qemu/rcu.h"
 #include "qemu/units.h"
+#include "system/accel-blocker.h"
 #include "system/address-spaces.h"
 #include "system/confidential-guest-support.h"
 #include "system/guest-memfd-ram.h"
@@ -271,6 +272,22 @@ typedef struct AttributeChange {
     int ret;
 } AttributeChange;
 
+/*
+ * KVM's listener may set the attributes of all that is in a memslot, as
+ * they are recorded, between a conversion and its record.  It then waits
+ * for the lock of the block, and must not keep conversions that hold it
+ * from their ioctls.
+ */
+static void two_backings_begin(GuestMemfdProvider *provider)
+{
+    accel_ioctl_begin();
+}
+
+static void two_backings_end(GuestMemfdProvider *provider)
+{
+    accel_ioctl_end();
+}
+
 /* Attributes belong to addresses: find all where the memory is mapped. */
 static bool set_range_attributes(Int128 start, Int128 len,
                                  const MemoryRegion *mr, hwaddr mr_offset,
@@ -327,7 +344,11 @@ static int two_backings_convert(GuestMemfdProvider *provider,
 
 static void two_backings_class_init(ObjectClass *oc, const void *data)
 {
-    GUEST_MEMFD_PROVIDER_CLASS(oc)->convert = two_backings_convert;
+    GuestMemfdProviderClass *pc = GUEST_MEMFD_PROVIDER_CLASS(oc);
+
+    pc->begin = two_backings_begin;
+    pc->end = two_backings_end;
+    pc->convert = two_backings_convert;
 }
 
 static GuestMemfdProvider *two_backings_new(const char *why)
@@ -400,16 +421,14 @@ DEFINE_TYPES(kvm_guest_memfd_types)
 
 /* --- what KVM's code calls --------------------------------------------- */
 
-int kvm_guest_memfd_slot_added(MemoryRegion *mr, hwaddr gpa, uint64_t offset,
-                               uint64_t size)
+/* @offset and @size are those of the memory that is at @gpa now. */
+static int set_recorded_attributes(const RAMBlock *rb, hwaddr gpa,
+                                   uint64_t offset, uint64_t size)
 {
     const size_t page = qemu_real_host_page_size();
-    const unsigned long *shared = mr->ram_block->attributes->bitmap;
+    const unsigned long *shared = rb->attributes->bitmap;
     unsigned long first = offset / page, end = (offset + size) / page;
 
-    if (guest_memfd_is_in_place()) {
-        return 0;
-    }
     while (first < end) {
         bool is_shared = test_bit(first, shared);
         unsigned long next = is_shared ?
@@ -427,6 +446,20 @@ int kvm_guest_memfd_slot_added(MemoryRegion *mr, hwaddr gpa, uint64_t offset,
         first = next;
     }
     return 0;
+}
+
+int kvm_guest_memfd_slot_added(MemoryRegion *mr, hwaddr gpa, uint64_t offset,
+                               uint64_t size)
+{
+    int ret;
+
+    if (guest_memfd_is_in_place()) {
+        return 0;
+    }
+    guest_memfd_ram_block_lock(mr->ram_block);
+    ret = set_recorded_attributes(mr->ram_block, gpa, offset, size);
+    guest_memfd_ram_block_unlock(mr->ram_block);
+    return ret;
 }
 
 /* What may pass is worth another try to the guest, too. */

@@ -24,8 +24,8 @@ bool guest_memfd_ram_block_init(RAMBlock *rb, Error **errp);
 void guest_memfd_ram_block_cleanup(RAMBlock *rb);
 
 /*
- * Keep conversions out while the listeners of a block change; BQL held.
- * Nothing happens for blocks that are not converted in place.
+ * Keep conversions out while the listeners or memslots of a block change;
+ * BQL held.  Nothing happens for memory that the manager does not know.
  */
 void guest_memfd_ram_block_lock(RAMBlock *rb);
 void guest_memfd_ram_block_unlock(RAMBlock *rb);

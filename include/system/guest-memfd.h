@@ -154,6 +154,13 @@ struct GuestMemfdProviderClass {
                           GuestMemfdBlock *block);
 
     /*
+     * @begin, @end: around all that a request does to its blocks, with
+     * none of their locks held.  May be NULL.
+     */
+    void (*begin)(GuestMemfdProvider *provider);
+    void (*end)(GuestMemfdProvider *provider);
+
+    /*
      * @convert: change the state of [offset, offset + size), in bytes and
      * page aligned.  Called with @block->lock held, only for pages that
      * are in the other state, except when the engine restores a range

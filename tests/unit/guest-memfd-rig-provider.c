@@ -110,6 +110,7 @@ static void called(Rig *rig, const GuestMemfdBlock *block, uint64_t offset,
 {
     g_assert_cmpint(qemu_mutex_trylock(&((GuestMemfdBlock *)block)->lock),
                     !=, 0);
+    g_assert_true(rig_begun());
     g_assert(size && QEMU_IS_ALIGNED(offset | size, page_size()));
     g_assert_cmphex(offset + size, <=, block->size);
     if (!rig->threads) {
@@ -236,6 +237,8 @@ static void rig_provider_class_init(ObjectClass *oc, const void *data)
 
     pc->block_alloc = rig_block_alloc;
     pc->block_free = rig_block_free;
+    pc->begin = rig_begin;
+    pc->end = rig_end;
     pc->convert = rig_convert_pages;
     pc->zero = rig_zero_pages;
 }

@@ -85,12 +85,38 @@ static void assert_nothing_held(const Rig *rig)
     }
 }
 
+/* Is this thread between the two? */
+static __thread bool begun;
+
+void rig_begin(GuestMemfdProvider *provider)
+{
+    g_assert_false(begun);
+    if (!current->threads) {
+        assert_nothing_held(current);
+    }
+    begun = true;
+}
+
+void rig_end(GuestMemfdProvider *provider)
+{
+    g_assert_true(begun);
+    if (!current->threads) {
+        assert_nothing_held(current);
+    }
+    begun = false;
+}
+
+bool rig_begun(void)
+{
+    return begun;
+}
+
 /* GLib's is hidden by this one: a test need not wait to see a retry. */
 void g_usleep(gulong microseconds)
 {
     Rig *rig = current;
 
-    g_assert(!bql_is_mine);
+    g_assert(!bql_is_mine && !begun);
     if (!rig || rig->threads) {
         struct timespec ts = { .tv_nsec = microseconds * 1000 };
 

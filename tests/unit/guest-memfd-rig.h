@@ -123,6 +123,11 @@ int rig_ask(Rig *rig, GuestMemfdDirection direction, GuestMemfdIntent intent,
  */
 void rig_expect_log(Rig *rig, const char *lines);
 
+/* For the rig's provider. */
+void rig_begin(GuestMemfdProvider *provider);
+void rig_end(GuestMemfdProvider *provider);
+bool rig_begun(void);
+
 /* For the parts of the rig: write a line down. */
 void rig_note(Rig *rig, const GuestMemfdBlock *block, const char *what,
               const char *who, uint64_t offset_bytes, uint64_t size_bytes,
