@@ -151,6 +151,15 @@ async def race_row(l1, tap, setting, seconds):
                str(info))
 
 
+async def slots_row(l1, tap, setting, seconds):
+    """Memslots are made anew while other vCPUs convert what is in them."""
+    said, info = await guest_row(l1, tap, setting, 'slots', 4,
+                                 f'cases=slots seconds={seconds}', 'race')
+    tap.result(bool(said) and int(said[-1]['slots']) > 0 and adds_up(info),
+               f'{setting}: statistics add up after memslots were made anew',
+               str(said))
+
+
 async def pin_row(l1, tap, setting):
     said, info = await guest_row(l1, tap, setting, 'pin', 2, 'cases=pin')
     last = said[-1] if said else {}

@@ -31,6 +31,7 @@ def parse_arguments():
     parser.add_argument('settings', nargs='*', metavar='SETTING',
                         help=' or '.join(l1.PARAMETERS))
     parser.add_argument('--race-seconds', type=int, default=60)
+    parser.add_argument('--slots-seconds', type=int, default=15)
     parser.add_argument('--jobs', type=int, default=2)
     parser.add_argument('--malformed', type=int, default=10000)
     parser.add_argument('--steps', type=int, default=1000)
@@ -47,7 +48,9 @@ def rows_of(arguments, tap, setting):
               for vcpus, backends in ((1, 1), (1, 2), (4, 1), (4, 2))]
     more = [rows.memory_row,
             functools.partial(rows.malformed_row, count=arguments.malformed),
-            functools.partial(rows.model_row, count=arguments.steps)]
+            functools.partial(rows.model_row, count=arguments.steps),
+            functools.partial(rows.slots_row,
+                              seconds=arguments.slots_seconds)]
     if setting != 'two-backings':
         more += [rows.numa_row, rows.pin_row]
     if setting == 'content-modes':

@@ -12,11 +12,6 @@
 #define PRIVATE         GMTD_ATTR_PRIVATE
 #define SHARED          0
 
-#define PCI_ADDRESS     0xcf8
-#define PCI_DATA        0xcfc
-#define PCI_ENABLE      0x80000000
-/* Of the host bridge: what backs 32 KiB from 0xc8000. */
-#define PAM_C8000       0x92
 #define PAM_LOW_RAM     0x03        /* the lower 16 KiB are RAM */
 #define PAM_BOTH_RAM    0x33
 
@@ -29,12 +24,6 @@
 #define LARGE_PAGE      (2 * MiB)
 #define PTE_TABLE       0x003
 #define PTE_LARGE       0x083
-
-static void set_pam(unsigned reg, uint8_t value)
-{
-    outl(PCI_ADDRESS, PCI_ENABLE | (reg & ~3));
-    outb(PCI_DATA + (reg & 3), value);
-}
 
 /* One more GiB than boot.S maps. */
 static void map_dimm(void)
@@ -94,11 +83,11 @@ static void slot(void)
     int64_t to_shared;
     uint64_t before;
 
-    set_pam(PAM_C8000, PAM_LOW_RAM);
+    pam_set(PAM_C8000, PAM_LOW_RAM);
     to_shared = convert_unseen(ram, SHARED);
     pattern_fill(ram, generation);
     before = pattern_bad(ram, generation);
-    set_pam(PAM_C8000, PAM_BOTH_RAM);
+    pam_set(PAM_C8000, PAM_BOTH_RAM);
     say("defect to-shared=%ld bad-before=%lu bad-after=%lu", to_shared,
         before, pattern_bad(ram, generation));
 }

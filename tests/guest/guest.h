@@ -73,6 +73,7 @@ enum cases {
     CASES_FULL,
     CASES_MALFORMED,
     CASES_RACE,
+    CASES_SLOTS,
     CASES_CYCLE,
     CASES_PIN,
     CASES_MODEL,
@@ -98,8 +99,8 @@ struct options {
     unsigned backends;      /* 1: no border */
     unsigned probe;         /* device probes every probe-th private page */
     unsigned count;         /* cases=malformed: requests; model: steps */
-    unsigned seed;          /* cases=malformed, model and race */
-    unsigned seconds;       /* cases=race */
+    unsigned seed;          /* cases=malformed, model, race, slots */
+    unsigned seconds;       /* cases=race and slots */
     unsigned rounds;        /* cases=cycle */
     unsigned hold;          /* cases=cycle: seconds to stay at the end */
 };
@@ -210,6 +211,13 @@ unsigned model_run(void);
 
 /* defects.c */
 void defects_run(void);
+
+/* pam.c: registers of the host bridge */
+#define PAM_F0000       0x90        /* 64 KiB */
+#define PAM_F0000_RAM   0x30
+#define PAM_C8000       0x92        /* 32 KiB */
+
+void pam_set(unsigned reg, uint8_t value);
 
 /* clock.c */
 void clock_init(void);

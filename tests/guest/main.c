@@ -49,6 +49,7 @@ static unsigned run(void)
     case CASES_MALFORMED:
         return malformed_run();
     case CASES_RACE:
+    case CASES_SLOTS:
         return race_run();
     case CASES_CYCLE:
         return cycle_run();
@@ -91,7 +92,8 @@ void guest_main(uint64_t start_info)
     }
     vcpus = run();
 
-    if (options.cases != CASES_RACE && options.cases != CASES_DEFECTS) {
+    if (options.cases != CASES_RACE && options.cases != CASES_SLOTS &&
+        options.cases != CASES_DEFECTS) {
         convert_report();
     }
     say("done conversions=%lu bytes=%lu mismatches=%lu vcpus=%u",

@@ -7,6 +7,7 @@
  *   cases=full|quick             default: full
  *   cases=malformed              count=N seed=N: nonsense, all refused
  *   cases=race                   seconds=N seed=N: all vCPUs at once
+ *   cases=slots                  the same, while memslots are made anew
  *   cases=cycle                  rounds=N hold=N: all free memory, and
  *                                hold seconds before the end
  *   cases=pin                    a page that a device holds on to
@@ -61,6 +62,7 @@ static const struct word cases_words[] = {
     { "full", CASES_FULL },
     { "malformed", CASES_MALFORMED },
     { "race", CASES_RACE },
+    { "slots", CASES_SLOTS },
     { "cycle", CASES_CYCLE },
     { "pin", CASES_PIN },
     { "model", CASES_MODEL },

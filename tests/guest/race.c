@@ -10,6 +10,10 @@
  * 2. To private and back for a range in a region of its own, one in each
  *    backend.  All bytes of the region are checked at every step.
  *
+ * With cases=slots the first vCPU does something else: the memory from
+ * 0xf0000 is RAM and is not, in turn, so that the host makes the memslot of
+ * backend 0 anew each time.
+ *
  * -EAGAIN is an answer to try again.  At the end, the arenas are brought
  * to a state that is known again, and checked.
  */
@@ -46,6 +50,7 @@ struct racer {
 static uint64_t requests[BACKENDS];
 static uint64_t conversions;
 static uint64_t eagain;
+static uint64_t slots;              /* made anew; by the first vCPU */
 static bool over;
 
 static struct range random_range(struct racer *racer, struct range in)
@@ -185,6 +190,16 @@ static void own_to_shared(struct racer *racer, struct range range)
     tally_add(&check, true);
 }
 
+/* All of it is shared: what is written now is what a device sees. */
+static void use_own(struct racer *racer)
+{
+    struct check check = { 0 };
+
+    pattern_fill(racer->own, next_generation());
+    check_device(&check, racer->own);
+    tally_add(&check, false);
+}
+
 static void own_round(struct racer *racer, unsigned slice)
 {
     uint64_t area = racer->round % 2 ? AREA_BACKEND1 : AREA_BACKEND0;
@@ -195,6 +210,15 @@ static void own_round(struct racer *racer, unsigned slice)
     range = random_range(racer, racer->own);
     own_to_private(racer, range);
     own_to_shared(racer, range);
+    if (options.cases == CASES_SLOTS) {
+        use_own(racer);
+    }
+}
+
+static void make_slots_anew(void)
+{
+    pam_set(PAM_F0000, PAM_F0000_RAM);
+    pam_set(PAM_F0000, 0);
 }
 
 static void race_slice(unsigned slice)
@@ -203,8 +227,13 @@ static void race_slice(unsigned slice)
     uint64_t end = clock_us() + options.seconds * 1000000UL;
 
     while (!__atomic_load_n(&over, __ATOMIC_ACQUIRE)) {
-        arena_round(&racer);
-        own_round(&racer, slice);
+        if (options.cases == CASES_SLOTS && slice == 0) {
+            make_slots_anew();
+            slots += 2;
+        } else {
+            arena_round(&racer);
+            own_round(&racer, slice);
+        }
         racer.round++;
         if (slice == 0 && clock_us() >= end) {
             __atomic_store_n(&over, true, __ATOMIC_RELEASE);
@@ -226,8 +255,8 @@ unsigned race_run(void)
     for (i = 0; i < ARRAY_SIZE(arenas); i++) {
         settle(&check, arenas[i]);
     }
-    say("race seconds=%lu vcpus=%u conversions=%lu eagain=%lu",
-        us / 1000000, vcpus, conversions, eagain);
+    say("race seconds=%lu vcpus=%u conversions=%lu eagain=%lu slots=%lu",
+        us / 1000000, vcpus, conversions, eagain, slots);
     for (i = 0; i < options.backends; i++) {
         say("race-stats backend=%u requests=%lu", i, requests[i]);
     }

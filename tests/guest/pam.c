@@ -1,0 +1,17 @@
+/*
+ * What is at the addresses below 1 MiB
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "guest.h"
+
+#define PCI_ADDRESS     0xcf8
+#define PCI_DATA        0xcfc
+#define PCI_ENABLE      0x80000000
+
+void pam_set(unsigned reg, uint8_t value)
+{
+    outl(PCI_ADDRESS, PCI_ENABLE | (reg & ~3));
+    outb(PCI_DATA + (reg & 3), value);
+}
