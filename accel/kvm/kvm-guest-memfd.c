@@ -308,6 +308,36 @@ static bool set_range_attributes(Int128 start, Int128 len,
     return change->ret;
 }
 
+static bool has_huge_pages(const RAMBlock *rb)
+{
+    return rb->page_size != qemu_real_host_page_size();
+}
+
+/* A device may have written to it while the page was private. */
+static int clear_shared_copy(GuestMemfdBlock *block, uint64_t offset,
+                             uint64_t size)
+{
+    if (!has_huge_pages(block->ram_block)) {
+        return ram_block_discard_range(block->ram_block, offset, size);
+    }
+    memset(block->host + offset, 0, size);
+    return 0;
+}
+
+/* Throw away the copy that is not used any more. */
+static int discard_other_copy(RAMBlock *rb, uint64_t offset, uint64_t size,
+                              bool private)
+{
+    if (!private) {
+        return ram_block_discard_guest_memfd_range(rb, offset, size);
+    }
+    if (has_huge_pages(rb)) {
+        /* They were allocated in advance, to stay. */
+        return 0;
+    }
+    return ram_block_discard_range(rb, offset, size);
+}
+
 static int two_backings_convert(GuestMemfdProvider *provider,
                                 GuestMemfdBlock *block, uint64_t offset,
                                 uint64_t size, GuestMemfdDirection direction,
@@ -322,24 +352,18 @@ static int two_backings_convert(GuestMemfdProvider *provider,
         .private = direction == GUEST_MEMFD_DIRECTION_TO_PRIVATE,
     };
 
+    if (!change.private && mode == GUEST_MEMFD_CONTENT_MODE_ZERO) {
+        change.ret = clear_shared_copy(block, offset, size);
+        if (change.ret) {
+            return change.ret;
+        }
+    }
     WITH_RCU_READ_LOCK_GUARD() {
         flatview_for_each_range(address_space_to_flatview(
                                     &address_space_memory),
                                 set_range_attributes, &change);
     }
-    if (change.ret) {
-        return change.ret;
-    }
-
-    /* Throw the other copy away. */
-    if (!change.private) {
-        return ram_block_discard_guest_memfd_range(rb, offset, size);
-    }
-    if (rb->page_size != qemu_real_host_page_size()) {
-        /* Huge pages were allocated in advance, to stay. */
-        return 0;
-    }
-    return ram_block_discard_range(rb, offset, size);
+    return change.ret ?: discard_other_copy(rb, offset, size, change.private);
 }
 
 static void two_backings_class_init(ObjectClass *oc, const void *data)
@@ -370,7 +394,6 @@ static GuestMemfdProvider *two_backings_new(const char *why)
     }
     /* The launch copies what it populates. */
     offer->preserve_before_launch = true;
-    /* The shared copy was thrown away when the page became private. */
     offer->how[GUEST_MEMFD_DIRECTION_TO_SHARED]
               [GUEST_MEMFD_CONTENT_MODE_ZERO] = GUEST_MEMFD_REALISATION_KERNEL;
     return provider;
