@@ -8,7 +8,11 @@
  * 1. Requests for ranges in arenas that all vCPUs convert, one of them
  *    across the border.  Nobody uses the bytes, every answer is 0.
  * 2. To private and back for a range in a region of its own, one in each
- *    backend.  All bytes of the region are checked at every step.
+ *    backend.  All bytes of the region are checked at every step.  What the
+ *    device writes to a private page of it does not show, then or later.
+ * 3. A page of its own to private and back, which the device writes to all
+ *    the time for other vCPUs.  It may be shared then, or the device is
+ *    turned away; what this vCPU writes to private memory, stays.
  *
  * With cases=slots the first vCPU does something else: the memory from
  * 0xf0000 is RAM and is not, in turn, so that the host makes the memslot of
@@ -31,6 +35,8 @@
 #define OWN_STRIDE      (OWN_SIZE + 3 * PAGE)
 #define DEVICE_EVERY    64              /* rounds: vCPUs queue for it */
 #define RETRIES_MAX     1000
+#define COVETED_OFFSET  (24 * MiB)
+#define COVETED_LOOKS   4
 #define BACKENDS        2
 
 static const struct range arenas[] = {
@@ -50,6 +56,7 @@ struct racer {
 static uint64_t requests[BACKENDS];
 static uint64_t conversions;
 static uint64_t eagain;
+static uint64_t turned_away;        /* writes of the device */
 static uint64_t slots;              /* made anew; by the first vCPU */
 static bool over;
 
@@ -184,6 +191,7 @@ static void own_to_shared(struct racer *racer, struct range range)
     bool whole = random_below(&racer->seed, 2);
     struct check check = { 0 };
 
+    device_write(range.gpa, sizeof(uint64_t), UINT64_MAX);
     request(&check, whole ? racer->own : range,
             preserve ? PRESERVE : ZERO, true);
     check_own(racer, &check, range, preserve ? CONTENT_KEPT : CONTENT_ZERO);
@@ -215,6 +223,50 @@ static void own_round(struct racer *racer, unsigned slice)
     }
 }
 
+/* --- a page that devices write to -------------------------------------- */
+
+static struct range coveted(unsigned slice)
+{
+    return (struct range) { AREA_BACKEND0 + COVETED_OFFSET + slice * PAGE,
+                            PAGE };
+}
+
+/* For another vCPU, which may find it in the way. */
+static void intrude(struct racer *racer)
+{
+    struct range page = coveted(random_below(&racer->seed, options.vcpus));
+    uint64_t word = random_below(&racer->seed, PAGE / sizeof(uint64_t));
+    struct check check = { 0 };
+    int64_t status;
+
+    status = device_write(page.gpa + word * sizeof(uint64_t),
+                          sizeof(uint64_t), racer->seed);
+    if (status == -GUEST_EFAULT) {
+        __atomic_fetch_add(&turned_away, 1, __ATOMIC_RELAXED);
+    } else if (status) {
+        fail(&check, "intruder-status", page.gpa, status, 0);
+    }
+    tally_add(&check, false);
+}
+
+static void coveted_round(struct racer *racer, unsigned slice)
+{
+    struct range page = coveted(slice);
+    struct check check = { 0 };
+    unsigned i;
+
+    request(&check, page, PRIVATE, true);
+    racer->generation = next_generation();
+    pattern_fill(page, racer->generation);
+    for (i = 0; i < COVETED_LOOKS; i++) {
+        intrude(racer);
+        check_guest(&check, page, CONTENT_KEPT, racer->generation);
+    }
+    request(&check, page, ZERO, true);
+    intrude(racer);
+    tally_add(&check, true);
+}
+
 static void make_slots_anew(void)
 {
     pam_set(PAM_F0000, PAM_F0000_RAM);
@@ -233,6 +285,7 @@ static void race_slice(unsigned slice)
         } else {
             arena_round(&racer);
             own_round(&racer, slice);
+            coveted_round(&racer, slice);
         }
         racer.round++;
         if (slice == 0 && clock_us() >= end) {
@@ -255,8 +308,9 @@ unsigned race_run(void)
     for (i = 0; i < ARRAY_SIZE(arenas); i++) {
         settle(&check, arenas[i]);
     }
-    say("race seconds=%lu vcpus=%u conversions=%lu eagain=%lu slots=%lu",
-        us / 1000000, vcpus, conversions, eagain, slots);
+    say("race seconds=%lu vcpus=%u conversions=%lu eagain=%lu "
+        "turned-away=%lu slots=%lu", us / 1000000, vcpus, conversions,
+        eagain, turned_away, slots);
     for (i = 0; i < options.backends; i++) {
         say("race-stats backend=%u requests=%lu", i, requests[i]);
     }
