@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is tried on real KVM, and what must come of it."""
 
+import asyncio
 import re
 
 from l1 import Inner
@@ -149,6 +150,27 @@ async def race_row(l1, tap, setting, seconds):
                               f'cases=race seconds={seconds}')
     tap.result(adds_up(info), f'{setting}: statistics add up after the race',
                str(info))
+
+
+async def reset_row(l1, tap, setting, count, seed=2):
+    """In the middle of it all the machine is reset, and starts over."""
+    inner = Inner(l1, 2, 1, f'expect={setting} cases=model probe=4 '
+                            f'seed={seed} count={count}')
+    async with inner:
+        await inner.execute('set-action', {'reboot': 'reset'})
+        await inner.until('fwcfg')
+        await asyncio.sleep(2)
+        await inner.execute('system_reset')
+        # The reset may cut a line short.
+        await l1.until_word('hello via')
+        done = await inner.until('done')
+        info = await inner.finish()
+    bad = [r['line'] for r in inner.records if r['kind'] == 'fail']
+    tap.result(done['mismatches'] == '0' and inner.status == 1,
+               f'{setting}: every byte is as promised after a reset',
+               '\n'.join(bad[:20] or [str(inner.status)]))
+    tap.result(adds_up(info) and total(info, 'origins', 'reset') > 0,
+               f'{setting}: a reset made memory shared again', str(info))
 
 
 async def slots_row(l1, tap, setting, seconds):

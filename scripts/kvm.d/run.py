@@ -49,6 +49,7 @@ def rows_of(arguments, tap, setting):
     more = [rows.memory_row,
             functools.partial(rows.malformed_row, count=arguments.malformed),
             functools.partial(rows.model_row, count=arguments.steps),
+            functools.partial(rows.reset_row, count=300),
             functools.partial(rows.slots_row,
                               seconds=arguments.slots_seconds)]
     if setting != 'two-backings':
