@@ -6,9 +6,10 @@
  */
 
 #include "qemu/osdep.h"
-#include <sys/socket.h>
-#include <sys/un.h>
+#include "guest-memfd-cmdline.h"
 #include "guest-memfd-util.h"
+#include "qapi/error.h"
+#include "qemu/sockets.h"
 
 #define MACHINE     GM_MACHINE "-m 64M,maxmem=1G,slots=4 "
 #define IN_PLACE    " does not work with guest memory that is converted in " \
@@ -18,6 +19,10 @@
 #define VHOST_HINT  "Use a device of QEMU's own, for example virtio-blk-pci, " \
                     "or virtio-net-pci with -netdev tap."
 #define VIRTIO_MEM  "virtio-mem" IN_PLACE "it would discard private pages"
+#define DIMM_HINT   "Add memory with pc-dimm and memory-backend-memfd-private."
+#define INCOMING    "-incoming" IN_PLACE "there is no migration of private " \
+                    "pages"
+#define INCOMING_HINT "Start the guest without -incoming."
 #define SNAPSHOT    "a snapshot of the VM" IN_PLACE "private pages cannot be " \
                     "saved and loaded"
 #define BLOCKER     "guest memory is converted in place between private and " \
@@ -25,106 +30,31 @@
 
 /* --- the command line -------------------------------------------------- */
 
-/* @socket: %s in @args is where a vhost-user back end would be. */
-typedef struct Refusal {
-    const char *args;
-    const char *error;
-    const char *hint;
-    bool socket;
-} Refusal;
-
 #define CHARDEV     "-chardev socket,id=c0,path=%s "
 
-static const Refusal refusals[] = {
-    { CHARDEV "-device vhost-user-blk-pci,chardev=c0",
-      VHOST_USER, VHOST_HINT, true },
-    { CHARDEV "-device vhost-user-scsi-pci,chardev=c0",
-      VHOST_USER, VHOST_HINT, true },
-    { CHARDEV "-device vhost-user-fs-pci,chardev=c0,tag=t",
-      VHOST_USER, VHOST_HINT, true },
-    { CHARDEV "-device vhost-user-rng-pci,chardev=c0",
-      VHOST_USER, VHOST_HINT, true },
-    { CHARDEV "-device vhost-user-vsock-pci,chardev=c0",
-      VHOST_USER, VHOST_HINT, true },
+static const GmBadArgs refusals[] = {
+    { MACHINE CHARDEV "-device vhost-user-blk-pci,chardev=c0",
+      { VHOST_USER, VHOST_HINT } },
+    { MACHINE CHARDEV "-device vhost-user-scsi-pci,chardev=c0",
+      { VHOST_USER, VHOST_HINT } },
+    { MACHINE CHARDEV "-device vhost-user-fs-pci,chardev=c0,tag=t",
+      { VHOST_USER, VHOST_HINT } },
+    { MACHINE CHARDEV "-device vhost-user-rng-pci,chardev=c0",
+      { VHOST_USER, VHOST_HINT } },
+    { MACHINE CHARDEV "-device vhost-user-vsock-pci,chardev=c0",
+      { VHOST_USER, VHOST_HINT } },
     /* Network back ends come before there is memory. */
-    { CHARDEV "-netdev vhost-user,id=n0,chardev=c0 "
-      "-device virtio-net-pci,netdev=n0", VHOST_USER, VHOST_HINT, true },
-    { "-object memory-backend-memfd-private,id=m0,size=64M "
-      "-device virtio-mem-pci,memdev=m0", VIRTIO_MEM,
-      "Add memory with pc-dimm and memory-backend-memfd-private." },
-    { "-object memory-backend-ram,id=m0,size=64M "
-      "-device virtio-mem-pci,memdev=m0", VIRTIO_MEM,
-      "Add memory with pc-dimm and memory-backend-memfd-private." },
-    { "-incoming defer", "-incoming" IN_PLACE "there is no migration of "
-      "private pages", "Start the guest without -incoming." },
-    { "-incoming tcp:localhost:0", "-incoming" IN_PLACE "there is no "
-      "migration of private pages", "Start the guest without -incoming." },
-    { "-loadvm s0", SNAPSHOT,
-      "Take snapshots of disks only, with blockdev-snapshot." },
+    { MACHINE CHARDEV "-netdev vhost-user,id=n0,chardev=c0 "
+      "-device virtio-net-pci,netdev=n0", { VHOST_USER, VHOST_HINT } },
+    { MACHINE "-object memory-backend-memfd-private,id=m0,size=64M "
+      "-device virtio-mem-pci,memdev=m0", { VIRTIO_MEM, DIMM_HINT } },
+    { MACHINE "-object memory-backend-ram,id=m0,size=64M "
+      "-device virtio-mem-pci,memdev=m0", { VIRTIO_MEM, DIMM_HINT } },
+    { MACHINE "-incoming defer", { INCOMING, INCOMING_HINT } },
+    { MACHINE "-incoming tcp:localhost:0", { INCOMING, INCOMING_HINT } },
+    { MACHINE "-loadvm s0",
+      { SNAPSHOT, "Take snapshots of disks only, with blockdev-snapshot." } },
 };
-
-/* A machine that starts in spite of all is told to quit at once. */
-static char *run_qemu(const char *args, int *status)
-{
-    g_autofree char *command = g_strdup_printf(
-        "echo '{\"execute\":\"qmp_capabilities\"}{\"execute\":\"quit\"}' | "
-        "timeout 30 %s -accel qtest -display none -qmp stdio %s %s",
-        qtest_qemu_binary(NULL), MACHINE, args);
-    const char *argv[] = { "/bin/sh", "-c", command, NULL };
-    g_autofree char *out = NULL;
-    GError *error = NULL;
-    char *err = NULL;
-
-    g_spawn_sync(NULL, (char **)argv, NULL, 0, NULL, NULL, &out, &err,
-                 status, &error);
-    g_assert_no_error(error);
-    return err;
-}
-
-/* Somebody who accepts connections, and never says a word. */
-static int listen_at(const char *path)
-{
-    struct sockaddr_un addr = { .sun_family = AF_UNIX };
-    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-
-    g_assert(fd >= 0);
-    g_strlcpy(addr.sun_path, path, sizeof(addr.sun_path));
-    g_assert(!bind(fd, (struct sockaddr *)&addr, sizeof(addr)));
-    g_assert(!listen(fd, 16));
-    return fd;
-}
-
-static void expect_text(const char *text, const char *in)
-{
-    if (!strstr(in, text)) {
-        g_test_message("\"%s\" is not in: %s", text, in);
-        g_test_fail();
-    }
-}
-
-static void test_refusal(const void *opaque)
-{
-    const Refusal *r = opaque;
-    g_autofree char *dir = g_dir_make_tmp("guest-memfd-XXXXXX", NULL);
-    g_autofree char *path = g_strdup_printf("%s/s", dir);
-    g_auto(GStrv) parts = g_strsplit(r->args, "%s", 2);
-    g_autofree char *args = g_strjoinv(path, parts);
-    int fd = r->socket ? listen_at(path) : -1;
-    g_autofree char *err = NULL;
-    int status;
-
-    err = run_qemu(args, &status);
-    g_test_message("%s: %s", args, err);
-    expect_text(r->error, err);
-    expect_text(r->hint, err);
-    g_assert_true(WIFEXITED(status));
-    g_assert_cmpint(WEXITSTATUS(status), ==, 1);
-    if (fd >= 0) {
-        close(fd);
-        unlink(path);
-    }
-    rmdir(dir);
-}
 
 /* --- at run time ------------------------------------------------------- */
 
@@ -146,7 +76,7 @@ static void test_hotplug(void)
 {
     g_autofree char *dir = g_dir_make_tmp("guest-memfd-XXXXXX", NULL);
     g_autofree char *path = g_strdup_printf("%s/s", dir);
-    int fd = listen_at(path);
+    int fd = unix_listen(path, &error_abort);
     QTestState *qts = qtest_initf(MACHINE GM_TESTDEV
         "-object guest-memfd-manager,id=gmm0 "
         "-device pcie-root-port,id=rp0 -chardev socket,id=c0,path=%s", path);
@@ -231,8 +161,8 @@ static void test_snapshot(void)
     g_autofree char *save = qtest_hmp(qts, "savevm s0");
     g_autofree char *load = qtest_hmp(qts, "loadvm s0");
 
-    expect_text(SNAPSHOT, save);
-    expect_text(SNAPSHOT, load);
+    gm_expect_text(SNAPSHOT, save);
+    gm_expect_text(SNAPSHOT, load);
     end(qts);
 }
 
@@ -265,16 +195,10 @@ static void test_other_machine(void)
 
 int main(int argc, char **argv)
 {
-    int i;
-
     g_test_init(&argc, &argv, NULL);
 
-    for (i = 0; i < ARRAY_SIZE(refusals); i++) {
-        g_autofree char *path = g_strdup_printf(
-            "/guest-memfd/refuse/command-line/%d", i);
-
-        qtest_add_data_func(path, &refusals[i], test_refusal);
-    }
+    gm_add_table("/guest-memfd/refuse/command-line", refusals,
+                 ARRAY_SIZE(refusals));
     qtest_add_func("/guest-memfd/refuse/hotplug", test_hotplug);
     qtest_add_func("/guest-memfd/refuse/migrate", test_migrate);
     qtest_add_func("/guest-memfd/refuse/capabilities", test_capabilities);
