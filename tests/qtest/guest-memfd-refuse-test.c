@@ -6,6 +6,9 @@
  */
 
 #include "qemu/osdep.h"
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
 #include "guest-memfd-cmdline.h"
 #include "guest-memfd-util.h"
 #include "qapi/error.h"
@@ -55,6 +58,181 @@ static const GmBadArgs refusals[] = {
     { MACHINE "-loadvm s0",
       { SNAPSHOT, "Take snapshots of disks only, with blockdev-snapshot." } },
 };
+
+/* --- huge pages -------------------------------------------------------- */
+
+#define POOL        "/proc/sys/vm/nr_hugepages"
+#define RAM_OF(backend) GM_MACHINE GM_RAM "-object memory-backend-" backend \
+                    ",id=ram0,size=64M"
+#define HUGE        { "memory backend 'ram0' uses huge pages, which cannot " \
+                      "be converted in place", "memory-backend-ram" }
+
+static uint64_t number_in(const char *path, const char *name)
+{
+    g_autofree char *text = NULL;
+    const char *at;
+
+    if (!g_file_get_contents(path, &text, NULL, NULL)) {
+        return 0;
+    }
+    at = strstr(text, name);
+    return at ? g_ascii_strtoull(at + strlen(name), NULL, 10) : 0;
+}
+
+static uint64_t free_pages(void)
+{
+    return number_in("/proc/meminfo", "HugePages_Free:");
+}
+
+static bool set_pool(uint64_t pages)
+{
+    g_autofree char *text = g_strdup_printf("%" PRIu64, pages);
+    int fd = open(POOL, O_WRONLY);
+    bool done = fd >= 0 && write(fd, text, strlen(text)) > 0;
+
+    if (fd >= 0) {
+        close(fd);
+    }
+    return done;
+}
+
+/* True if the pool has as many as guest memory takes. */
+static bool grow_pool(uint64_t before)
+{
+    uint64_t size = number_in("/proc/meminfo", "Hugepagesize:") * KiB;
+    uint64_t pages = size ? GM_RAM_SIZE / size : 0;
+
+    if (!pages) {
+        g_test_skip("no huge pages that are small enough");
+        return false;
+    }
+    if (!set_pool(before + pages) || free_pages() < pages) {
+        set_pool(before);
+        g_test_skip(POOL " cannot be raised");
+        return false;
+    }
+    return true;
+}
+
+/* With the pages that it was refused for; none of them is lost. */
+static void check_huge_pages(const char *args)
+{
+    const GmBadArgs bad = { args, HUGE };
+    uint64_t before = number_in(POOL, ""), had;
+
+    if (grow_pool(before)) {
+        had = free_pages();
+        gm_check_bad_args("qtest", &bad);
+        g_assert_cmpuint(free_pages(), ==, had);
+        set_pool(before);
+    }
+}
+
+static void test_huge_memfd(void)
+{
+    check_huge_pages(RAM_OF("memfd,hugetlb=on,prealloc=on"));
+}
+
+/* Nothing is mounted where others see it. */
+static bool mount_huge(const char *dir)
+{
+    if (unshare(CLONE_NEWNS) ||
+        mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+        mount("none", dir, "hugetlbfs", 0, NULL)) {
+        g_autofree char *why = g_strdup_printf("cannot mount hugetlbfs: %s",
+                                               strerror(errno));
+        g_test_skip(why);
+        return false;
+    }
+    return true;
+}
+
+static void test_huge_file(void)
+{
+    g_autofree char *dir = g_dir_make_tmp("guest-memfd-XXXXXX", NULL);
+    g_autofree char *args = g_strdup_printf(
+        RAM_OF("file,mem-path=%s,prealloc=on"), dir);
+
+    if (mount_huge(dir)) {
+        check_huge_pages(args);
+        umount(dir);
+    }
+    rmdir(dir);
+}
+
+/* It is refused for its kind: there may be no such page. */
+static void test_huge_reserved(void)
+{
+    static const GmBadArgs bad = {
+        RAM_OF("memfd,hugetlb=on,reserve=off") " "
+        "-object guest-memfd-manager,id=gmm0,in-place=on", HUGE
+    };
+    int fd = memfd_create("guest-memfd-refuse-test", MFD_HUGETLB);
+
+    if (fd < 0) {
+        g_test_skip("the kernel has no huge pages");
+        return;
+    }
+    close(fd);
+    gm_check_bad_args("qtest", &bad);
+}
+
+/* --- SMM, and KVM as far as the host has it ---------------------------- */
+
+static bool has_kvm(void)
+{
+    int fd = open("/dev/kvm", O_RDWR);
+
+    if (fd < 0) {
+        g_autofree char *why = g_strdup_printf("/dev/kvm: %s",
+                                               strerror(errno));
+        g_test_skip(why);
+        return false;
+    }
+    close(fd);
+    return true;
+}
+
+static void test_smm_kvm(void)
+{
+    g_autofree char *err = NULL;
+    int status;
+
+    if (!has_kvm()) {
+        return;
+    }
+    err = gm_run_qemu("kvm", MACHINE "-machine smm=on", &status);
+    g_assert_true(WIFEXITED(status));
+    g_assert_cmpint(WEXITSTATUS(status), ==, 1);
+    if (strstr(err, "this KVM has no software-protected VMs")) {
+        gm_expect_text("CONFIG_KVM_SW_PROTECTED_VM, or -accel tcg", err);
+        g_test_skip("this KVM has no software-protected VMs");
+        return;
+    }
+    gm_expect_text("sw-protected-guest does not support smm=on with KVM",
+                   err);
+    gm_expect_text("Use -machine smm=off.", err);
+}
+
+/* Nothing maps memory twice there. */
+static void test_smm_tcg(void)
+{
+    if (qtest_has_accel("tcg")) {
+        gm_check_good_args("tcg", MACHINE "-machine smm=on");
+    } else {
+        g_test_skip("this QEMU has no TCG");
+    }
+}
+
+/* It has no SMM that could be asked for. */
+static void test_no_machine_kvm(void)
+{
+    if (has_kvm()) {
+        gm_check_good_args("kvm", "-machine none "
+                           "-machine confidential-guest-support=cgs0 "
+                           "-object sw-protected-guest,id=cgs0");
+    }
+}
 
 /* --- at run time ------------------------------------------------------- */
 
@@ -199,6 +377,12 @@ int main(int argc, char **argv)
 
     gm_add_table("/guest-memfd/refuse/command-line", refusals,
                  ARRAY_SIZE(refusals));
+    qtest_add_func("/guest-memfd/refuse/huge-memfd", test_huge_memfd);
+    qtest_add_func("/guest-memfd/refuse/huge-file", test_huge_file);
+    qtest_add_func("/guest-memfd/refuse/huge-reserved", test_huge_reserved);
+    qtest_add_func("/guest-memfd/refuse/smm-kvm", test_smm_kvm);
+    qtest_add_func("/guest-memfd/refuse/smm-tcg", test_smm_tcg);
+    qtest_add_func("/guest-memfd/refuse/no-machine-kvm", test_no_machine_kvm);
     qtest_add_func("/guest-memfd/refuse/hotplug", test_hotplug);
     qtest_add_func("/guest-memfd/refuse/migrate", test_migrate);
     qtest_add_func("/guest-memfd/refuse/capabilities", test_capabilities);
