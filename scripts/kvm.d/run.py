@@ -21,6 +21,7 @@ sys.path[:0] = [os.path.join(ROOT, 'build/src/python'),
 
 # pylint: disable=wrong-import-position
 import l1
+import refusals
 import rows
 from machine import Failure
 from tapout import TapOut
@@ -45,7 +46,8 @@ def rows_of(arguments, tap, setting):
                                 backends=backends,
                                 guest='cases=quick probe=64')
               for vcpus, backends in ((1, 1), (1, 2), (4, 1), (4, 2))]
-    more = [rows.memory_row,
+    more = [refusals.smm_row, refusals.no_machine_row,
+            refusals.in_place_row, rows.memory_row,
             functools.partial(rows.malformed_row, count=arguments.malformed),
             functools.partial(rows.model_row, count=arguments.steps)]
     if setting != 'two-backings':
