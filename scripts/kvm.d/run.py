@@ -30,7 +30,7 @@ from tapout import TapOut
 def parse_arguments():
     parser = argparse.ArgumentParser()
     parser.add_argument('settings', nargs='*', metavar='SETTING',
-                        help=' or '.join(l1.PARAMETERS))
+                        help=' or '.join(l1.SETTINGS))
     parser.add_argument('--race-seconds', type=int, default=60)
     parser.add_argument('--jobs', type=int, default=2)
     parser.add_argument('--malformed', type=int, default=10000)
@@ -95,7 +95,7 @@ async def run(arguments, tap):
                 tap.result(False, f'{setting}: runs to its end',
                            str(failure))
 
-    await asyncio.gather(*map(one, arguments.settings or l1.PARAMETERS))
+    await asyncio.gather(*map(one, arguments.settings or l1.SETTINGS))
 
 
 def main():
