@@ -21,6 +21,7 @@ sys.path[:0] = [os.path.join(ROOT, 'build/src/python'),
 
 # pylint: disable=wrong-import-position
 import l1
+import qtests
 import refusals
 import rows
 from machine import Failure
@@ -51,7 +52,7 @@ def rows_of(arguments, tap, setting):
             functools.partial(rows.malformed_row, count=arguments.malformed),
             functools.partial(rows.model_row, count=arguments.steps)]
     if setting != 'two-backings':
-        more += [rows.numa_row, rows.pin_row]
+        more += [rows.numa_row, rows.pin_row, qtests.vhost_row]
     if setting == 'content-modes':
         more.append(functools.partial(rows.race_row,
                                       seconds=arguments.race_seconds))
