@@ -29,6 +29,8 @@ struct GuestMemfdManager {
 /* NULL if there is none. */
 GuestMemfdManager *guest_memfd_manager(void);
 
+void guest_memfd_manager_add_properties(ObjectClass *oc);
+
 const char *guest_memfd_provider_reason(void);
 
 /* For example "to-shared=default,zero to-private=default"; caller frees. */

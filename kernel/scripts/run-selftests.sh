@@ -4,7 +4,7 @@
 # Boot the reference kernel under QEMU TCG, once with each setting of the module
 # parameters, and run the KVM selftests in it.
 #
-# usage: run-selftests.sh [SETTING...]           off, in-place, content-modes
+# usage: run-selftests.sh [SETTING...]           (all that kernel/rig/machine has)
 #
 #   QEMU=      the QEMU that boots the kernel    (build/qemu/qemu-system-x86_64)
 #   QEMU_DATA= further directories for its -L    (/usr/share/seabios /usr/share/qemu)
@@ -25,15 +25,6 @@ run=$out/run
 [ -f "$out/bzImage" ] || die "no kernel, run kernel/scripts/build.sh first"
 [ -d "$out/selftests" ] || die "no selftests, run kernel/scripts/build.sh first"
 
-params_of() {
-    case $1 in
-    off) ;;
-    in-place) echo "kvm.gmem_in_place_conversion=1" ;;
-    content-modes) echo "kvm.gmem_in_place_conversion=1 kvm.gmem_content_modes=1" ;;
-    *) die "unknown setting '$1'" ;;
-    esac
-}
-
 make_initramfs() {
     local dir=$run/initramfs
 
@@ -46,12 +37,11 @@ make_initramfs() {
 }
 
 boot() {
-    local setting=$1 log=$run/$1.log dir
-    local args=(-nodefaults -no-user-config -display none -no-reboot
-                -machine q35 -accel tcg,thread=single -cpu max -smp 2 -m 3G
-                -kernel "$out/bzImage" -initrd "$run/initramfs.gz"
-                -append "console=ttyS0 panic=-1 loglevel=5 numa=fake=2 $(params_of "$setting")"
-                -serial "file:$log")
+    local setting=$1 log=$run/$1.log dir args
+
+    args=$("$kernel/rig/machine" "$setting" "$out/bzImage" "$run/initramfs.gz" loglevel=5)
+    mapfile -t args <<< "$args"
+    args+=(-serial "file:$log")
 
     for dir in $data; do
         args+=(-L "$dir")
@@ -99,9 +89,13 @@ results_of() {
     '
 }
 
-[ $# -gt 0 ] || set -- off in-place content-modes
+if [ $# -eq 0 ]; then
+    settings=$("$kernel/rig/machine" --settings)
+    mapfile -t settings <<< "$settings"
+    set -- "${settings[@]}"
+fi
 for setting in "$@"; do
-    params_of "$setting" > /dev/null
+    "$kernel/rig/machine" "$setting" - - > /dev/null
 done
 
 mkdir -p "$run"

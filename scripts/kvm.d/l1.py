@@ -9,6 +9,7 @@ import asyncio
 import os
 import shlex
 import shutil
+import subprocess
 import tempfile
 
 from qemu.qmp import QMPClient, QMPError
@@ -21,23 +22,17 @@ QMP_MAX = 60
 LINES_SHOWN = 60
 LINE_MAX = 1 << 20
 
-PARAMETERS = {
-    'content-modes': 'kvm.gmem_in_place_conversion=1 '
-                     'kvm.gmem_content_modes=1',
-    'in-place': 'kvm.gmem_in_place_conversion=1',
-    'two-backings': '',
-}
+MACHINE = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__)))), 'kernel/rig/machine')
 
 
-def outer_arguments(qemu, kernel, initrd, setting, extra=''):
-    """The outer machine; the caller adds the serial ports."""
-    return [
-        qemu, '-accel', 'tcg,thread=single', '-cpu', 'max', '-smp', '2',
-        '-m', '3G', '-machine', 'q35', '-nodefaults', '-no-user-config',
-        '-display', 'none', '-no-reboot', '-kernel', kernel,
-        '-initrd', initrd, '-append',
-        'console=ttyS0 loglevel=4 panic=-1 numa=fake=2 '
-        f'{PARAMETERS[setting]} {extra}']
+def machine(*words):
+    """What kernel/rig/machine says, line by line."""
+    return subprocess.run([MACHINE, *words], check=True, text=True,
+                          stdout=subprocess.PIPE).stdout.splitlines()
+
+
+SETTINGS = machine('--settings')
 
 
 class L1:
@@ -46,7 +41,7 @@ class L1:
     def __init__(self, qemu, kernel, initrd, setting):
         self.directory = tempfile.mkdtemp(prefix='gmem-kvm-')
         self.socket = os.path.join(self.directory, 'qmp')
-        self.argv = outer_arguments(qemu, kernel, initrd, setting) + [
+        self.argv = [qemu, *machine(setting, kernel, initrd),
             '-chardev', 'stdio,id=com1,signal=off',
             '-serial', 'chardev:com1',
             '-chardev', f'socket,id=com2,path={self.socket},server=on,'

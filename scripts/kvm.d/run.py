@@ -21,6 +21,8 @@ sys.path[:0] = [os.path.join(ROOT, 'build/src/python'),
 
 # pylint: disable=wrong-import-position
 import l1
+import qtests
+import refusals
 import rows
 from machine import Failure
 from tapout import TapOut
@@ -29,7 +31,7 @@ from tapout import TapOut
 def parse_arguments():
     parser = argparse.ArgumentParser()
     parser.add_argument('settings', nargs='*', metavar='SETTING',
-                        help=' or '.join(l1.PARAMETERS))
+                        help=' or '.join(l1.SETTINGS))
     parser.add_argument('--race-seconds', type=int, default=60)
     parser.add_argument('--slots-seconds', type=int, default=15)
     parser.add_argument('--jobs', type=int, default=2)
@@ -46,14 +48,15 @@ def rows_of(arguments, tap, setting):
                                 backends=backends,
                                 guest='cases=quick probe=64')
               for vcpus, backends in ((1, 1), (1, 2), (4, 1), (4, 2))]
-    more = [rows.memory_row,
+    more = [refusals.smm_row, refusals.no_machine_row,
+            refusals.in_place_row, rows.memory_row,
             functools.partial(rows.malformed_row, count=arguments.malformed),
             functools.partial(rows.model_row, count=arguments.steps),
             functools.partial(rows.reset_row, count=300),
             functools.partial(rows.slots_row,
                               seconds=arguments.slots_seconds)]
     if setting != 'two-backings':
-        more += [rows.numa_row, rows.pin_row]
+        more += [rows.numa_row, rows.pin_row, qtests.vhost_row]
     if setting == 'content-modes':
         more.append(functools.partial(rows.race_row,
                                       seconds=arguments.race_seconds))
@@ -97,7 +100,7 @@ async def run(arguments, tap):
                 tap.result(False, f'{setting}: runs to its end',
                            str(failure))
 
-    await asyncio.gather(*map(one, arguments.settings or l1.PARAMETERS))
+    await asyncio.gather(*map(one, arguments.settings or l1.SETTINGS))
 
 
 def main():

@@ -4,151 +4,18 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * vfio-user-device SOCKET: serves one client with what QEMU asks of such a
- * device until it leaves.  Its use is that QEMU has a VFIO container then,
- * whose mappings of guest memory follow conversions.
+ * device until it leaves.
  */
-#include <linux/vfio.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-/* Protocol: QEMU's docs/interop/vfio-user.rst. */
-enum {
-    VERSION = 1, DMA_MAP, DMA_UNMAP, GET_INFO, GET_REGION_INFO,
-    GET_REGION_IO_FDS, GET_IRQ_INFO, SET_IRQS, REGION_READ, REGION_WRITE,
-};
-
-#define REPLY           0x1
-#define NO_REPLY        0x10
-#define CAPABILITIES    "{\"capabilities\":{}}"
-#define CONFIG_SIZE     256
-#define BODY_MAX        65536
-
-struct header {
-    uint16_t id, command;
-    uint32_t size, flags, error;
-};
-
-struct access {
-    uint64_t offset;
-    uint32_t region, count;
-};
-
-static struct {
-    struct header header;
-    union {
-        char body[BODY_MAX];
-        struct vfio_device_info device;
-        struct vfio_region_info region;
-        struct vfio_irq_info irq;
-        struct access access;
-    };
-} message;
-
-/* Vendor, device and class: nothing that a guest has a driver for. */
-static const uint8_t config[CONFIG_SIZE] = {
-    [0] = 0x34, 0x12, 0xde, 0xc0, [11] = 0xff,
-};
-
-static int transfer(int fd, void *data, size_t size, int out)
-{
-    char *p = data;
-    ssize_t n;
-
-    for (; size; size -= n, p += n) {
-        n = out ? write(fd, p, size) : read(fd, p, size);
-        if (n <= 0) {
-            return 0;
-        }
-    }
-    return 1;
-}
-
-/* File descriptors that come along are dropped by read(). */
-static int receive(int fd)
-{
-    struct header *header = &message.header;
-
-    if (!transfer(fd, header, sizeof(*header), 0) ||
-        header->size < sizeof(*header) ||
-        header->size > sizeof(*header) + BODY_MAX) {
-        return 0;
-    }
-    return transfer(fd, message.body, header->size - sizeof(*header), 0);
-}
-
-static size_t read_config(void)
-{
-    struct access *access = &message.access;
-
-    if (access->count > CONFIG_SIZE ||
-        access->offset > CONFIG_SIZE - access->count) {
-        access->count = 0;
-    }
-    memcpy(access + 1, config + access->offset, access->count);
-    return sizeof(*access) + access->count;
-}
-
-/* The size of the answer's body. */
-static size_t answer(void)
-{
-    switch (message.header.command) {
-    case VERSION:
-        memset(message.body, 0, 4);
-        strcpy(message.body + 4, CAPABILITIES);
-        return 4 + sizeof(CAPABILITIES);
-    case GET_INFO:
-        message.device.flags = VFIO_DEVICE_FLAGS_PCI;
-        message.device.num_regions = VFIO_PCI_NUM_REGIONS;
-        message.device.num_irqs = VFIO_PCI_NUM_IRQS;
-        return 16;
-    case GET_REGION_INFO:
-        message.region.flags = 0;
-        message.region.size = 0;
-        if (message.region.index == VFIO_PCI_CONFIG_REGION_INDEX) {
-            message.region.flags = VFIO_REGION_INFO_FLAG_READ |
-                                   VFIO_REGION_INFO_FLAG_WRITE;
-            message.region.size = CONFIG_SIZE;
-        }
-        message.region.argsz = sizeof(message.region);
-        message.region.cap_offset = 0;
-        message.region.offset = 0;
-        return sizeof(message.region);
-    case GET_IRQ_INFO:
-        message.irq.flags = 0;
-        message.irq.count = 0;
-        return sizeof(message.irq);
-    case REGION_READ:
-        return read_config();
-    case REGION_WRITE:
-        return sizeof(message.access);
-    default:
-        return message.header.size - sizeof(message.header);
-    }
-}
-
-static void serve(int fd)
-{
-    struct header *header = &message.header;
-
-    while (receive(fd)) {
-        if (header->flags & NO_REPLY) {
-            continue;
-        }
-        header->size = sizeof(*header) + answer();
-        header->flags = REPLY;
-        header->error = 0;
-        if (!transfer(fd, &message, header->size, 1)) {
-            break;
-        }
-    }
-}
+#include "../guest-memfd/vfio-user.h"
 
 int main(int argc, char **argv)
 {
+    const struct vfio_user_device device = { };
     struct sockaddr_un address = { .sun_family = AF_UNIX };
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
@@ -163,9 +30,5 @@ int main(int argc, char **argv)
         perror(argv[1]);
         return 1;
     }
-    fd = accept(fd, NULL, NULL);
-    if (fd >= 0) {
-        serve(fd);
-    }
-    return fd < 0;
+    return vfio_user_serve(fd, &device) != 0;
 }

@@ -5,17 +5,13 @@
  */
 
 #include "qemu/osdep.h"
-#include "guest-memfd-util.h"
+#include "guest-memfd-plug.h"
 #include "libqos/pci-pc.h"
 #include "qobject/qlist.h"
 
 #define ARGS        GM_MACHINE GM_TESTDEV "-m 64M,maxmem=1G,slots=4 " \
                     "-object guest-memfd-manager,id=gmm0 "
 #define DIMM_SIZE   (64 * MiB)
-/* What a guest's ACPI code uses: a slot is selected, and ejected. */
-#define MEMHP_SLOT  0xa00
-#define MEMHP_FLAGS 0xa14
-#define MEMHP_EJECT 8
 /* PAM0 of the host bridge: 0xf0000-0xfffff. */
 #define MCH_PAM0    0x90
 #define ROUNDS      20
@@ -34,55 +30,20 @@ static uint64_t dimm_address(QTestState *qts)
 
 static uint64_t plug(QTestState *qts, const char *type)
 {
-    qtest_qmp_assert_success(qts, "{ 'execute': 'object-add', 'arguments': "
-                             "{ 'qom-type': %s, 'id': 'm0', "
-                             "'size': 67108864 } }", type);
-    qtest_qmp_assert_success(qts, "{ 'execute': 'device_add', 'arguments': "
-                             "{ 'driver': 'pc-dimm', 'id': 'd0', "
-                             "'memdev': 'm0' } }");
+    gm_plug_dimm(qts, type, "m0", DIMM_SIZE);
     return dimm_address(qts);
-}
-
-static void unplug(QTestState *qts)
-{
-    qtest_qmp_send(qts, "{ 'execute': 'device_del', "
-                   "'arguments': { 'id': 'd0' } }");
-    qobject_unref(qtest_qmp_receive(qts));
-    qtest_outl(qts, MEMHP_SLOT, 0);
-    qtest_outb(qts, MEMHP_FLAGS, MEMHP_EJECT);
-    qtest_qmp_eventwait(qts, "DEVICE_DELETED");
-    qtest_qmp_assert_success(qts, "{ 'execute': 'object-del', "
-                             "'arguments': { 'id': 'm0' } }");
-}
-
-static unsigned count_blocks(QTestState *qts)
-{
-    g_autoptr(QDict) info = gm_query(qts);
-
-    return qlist_size(qdict_get_qlist(info, "backends"));
-}
-
-/* The memory goes when the last reader of the memory map has finished. */
-static void wait_blocks(QTestState *qts, unsigned count)
-{
-    const int64_t end = g_get_monotonic_time() + 10 * G_USEC_PER_SEC;
-
-    while (count_blocks(qts) != count) {
-        g_assert_cmpint(g_get_monotonic_time(), <, end);
-        g_usleep(1000);
-    }
 }
 
 static void check_dimm(const char *type)
 {
     QTestState *qts = qtest_init(ARGS);
-    const unsigned blocks = count_blocks(qts);
+    const unsigned blocks = gm_count_blocks(qts);
     uint64_t gpa;
     int i;
 
     for (i = 0; i < ROUNDS; i++) {
         gpa = plug(qts, type);
-        g_assert_cmpuint(count_blocks(qts), ==, blocks + 1);
+        g_assert_cmpuint(gm_count_blocks(qts), ==, blocks + 1);
         gm_fill(qts, gpa, 3 * GM_PAGE);
         gm_to_private(qts, gpa + GM_PAGE, GM_PAGE);
         g_assert_true(gm_is_private(qts, gpa + GM_PAGE));
@@ -91,8 +52,8 @@ static void check_dimm(const char *type)
 
         /* It goes while pages of it are private. */
         gm_to_private(qts, gpa, i & 1 ? DIMM_SIZE : GM_PAGE);
-        unplug(qts);
-        wait_blocks(qts, blocks);
+        gm_unplug_dimm(qts, "m0");
+        gm_wait_blocks(qts, blocks);
         g_assert_cmpint(gm_convert(qts, gpa, GM_PAGE,
                                    GMTD_ATTR_PRIVATE).status, ==, -EINVAL);
         g_assert_cmpint(gm_convert(qts, gpa, GM_PAGE, 0).status, ==, 0);
@@ -114,7 +75,7 @@ static void test_dimm_ram(void)
 static void test_dimm_in_use(void)
 {
     QTestState *qts = qtest_init(ARGS);
-    const unsigned blocks = count_blocks(qts);
+    const unsigned blocks = gm_count_blocks(qts);
     uint64_t gpa = plug(qts, "memory-backend-memfd-private");
 
     gm_set_timeout(qts, 0);
@@ -122,19 +83,14 @@ static void test_dimm_in_use(void)
     g_assert_cmpint(gm_map(qts, gpa), ==, 0);
     g_assert_cmpint(gm_convert(qts, gpa, GM_PAGE, GMTD_ATTR_PRIVATE).status,
                     ==, -EAGAIN);
-    qtest_qmp_send(qts, "{ 'execute': 'device_del', "
-                   "'arguments': { 'id': 'd0' } }");
-    qobject_unref(qtest_qmp_receive(qts));
-    qtest_outl(qts, MEMHP_SLOT, 0);
-    qtest_outb(qts, MEMHP_FLAGS, MEMHP_EJECT);
-    qtest_qmp_eventwait(qts, "DEVICE_DELETED");
+    gm_eject_dimm(qts);
     g_assert_cmpint(gm_convert(qts, gpa, GM_PAGE, GMTD_ATTR_PRIVATE).status,
                     ==, -EINVAL);
-    g_assert_cmpuint(count_blocks(qts), ==, blocks + 1);
+    g_assert_cmpuint(gm_count_blocks(qts), ==, blocks + 1);
     g_assert_cmpint(gm_unmap(qts), ==, 0);
     qtest_qmp_assert_success(qts, "{ 'execute': 'object-del', "
                              "'arguments': { 'id': 'm0' } }");
-    wait_blocks(qts, blocks);
+    gm_wait_blocks(qts, blocks);
     gm_quit(qts);
 }
 

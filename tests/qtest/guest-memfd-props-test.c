@@ -6,8 +6,8 @@
  */
 
 #include "qemu/osdep.h"
+#include "guest-memfd-cmdline.h"
 #include "guest-memfd-util.h"
-#include <sys/mman.h>
 
 #define MANAGER     "-object guest-memfd-manager,id=gmm0"
 #define BACKEND     "-object memory-backend-memfd-private,id=ram0,size=64M"
@@ -17,17 +17,7 @@
 
 /* --- the command line -------------------------------------------------- */
 
-/*
- * @texts: the property, the value and the remedy, in any order.
- * @no_remedy: what does not help and is not to be said.
- */
-typedef struct BadArgs {
-    const char *args;
-    const char *texts[4];
-    const char *no_remedy;
-} BadArgs;
-
-static const BadArgs bad_args[] = {
+static const GmBadArgs bad_args[] = {
     { GM_MACHINE GM_RAM
       "-object memory-backend-memfd-private,id=ram0,size=0",
       { "'size'", "memory-backend-memfd-private", "'0'" } },
@@ -86,61 +76,6 @@ static const BadArgs bad_args[] = {
       { "converted in place", "cannot be migrated" } },
 };
 
-/* A machine that starts in spite of @args is told to quit at once. */
-static char *run_qemu(const char *args, int *status)
-{
-    g_autofree char *command = g_strdup_printf(
-        "echo '{\"execute\":\"qmp_capabilities\"}{\"execute\":\"quit\"}' | "
-        "%s -accel qtest -display none -qmp stdio %s",
-        qtest_qemu_binary(NULL), args);
-    const char *argv[] = { "/bin/sh", "-c", command, NULL };
-    g_autofree char *out = NULL;
-    GError *error = NULL;
-    char *err = NULL;
-
-    g_spawn_sync(NULL, (char **)argv, NULL, 0, NULL, NULL, &out, &err,
-                 status, &error);
-    g_assert_no_error(error);
-    return err;
-}
-
-static void test_bad_args(const void *opaque)
-{
-    const BadArgs *bad = opaque;
-    int status, i;
-    g_autofree char *err = run_qemu(bad->args, &status);
-
-    g_test_message("%s", bad->args);
-    for (i = 0; i < ARRAY_SIZE(bad->texts) && bad->texts[i]; i++) {
-        if (!strstr(err, bad->texts[i])) {
-            g_test_message("\"%s\" is not in: %s", bad->texts[i], err);
-            g_test_fail();
-        }
-    }
-    if (bad->no_remedy && strstr(err, bad->no_remedy)) {
-        g_test_message("\"%s\" does not help: %s", bad->no_remedy, err);
-        g_test_fail();
-    }
-    g_assert_true(WIFEXITED(status));
-    g_assert_cmpint(WEXITSTATUS(status), ==, 1);
-}
-
-static void test_huge_pages(void)
-{
-    static const BadArgs bad = {
-        OTHER("memfd,hugetlb=on,reserve=off") " " MANAGER ",in-place=on",
-        { "'ram0'", "huge pages", "memory-backend-memfd-private" }
-    };
-    int fd = memfd_create("guest-memfd-props-test", MFD_HUGETLB);
-
-    if (fd < 0) {
-        g_test_skip("No huge pages");
-        return;
-    }
-    close(fd);
-    test_bad_args(&bad);
-}
-
 static void test_good_args(void)
 {
     static const char *const good_args[] = {
@@ -156,12 +91,7 @@ static void test_good_args(void)
     unsigned i;
 
     for (i = 0; i < ARRAY_SIZE(good_args); i++) {
-        int status;
-        g_autofree char *err = run_qemu(good_args[i], &status);
-
-        g_test_message("%s", good_args[i]);
-        g_assert_cmpstr(err, ==, "");
-        g_assert_cmpint(status, ==, 0);
+        gm_check_good_args("qtest", good_args[i]);
     }
 }
 
@@ -354,17 +284,10 @@ static void test_run_time(void)
 
 int main(int argc, char **argv)
 {
-    unsigned i;
-
     g_test_init(&argc, &argv, NULL);
 
-    for (i = 0; i < ARRAY_SIZE(bad_args); i++) {
-        g_autofree char *path = g_strdup_printf(
-            "/guest-memfd/props/bad-args/%u", i);
-
-        qtest_add_data_func(path, &bad_args[i], test_bad_args);
-    }
-    qtest_add_func("/guest-memfd/props/huge-pages", test_huge_pages);
+    gm_add_table("/guest-memfd/props/bad-args", bad_args,
+                 ARRAY_SIZE(bad_args));
     qtest_add_func("/guest-memfd/props/good-args", test_good_args);
     qtest_add_func("/guest-memfd/props/defaults", test_defaults);
     qtest_add_func("/guest-memfd/props/given", test_given);

@@ -8,7 +8,8 @@
 #include "guest-memfd-queue.h"
 #include "standard-headers/linux/virtio_config.h"
 
-void gm_queue_start(GmQueue *q, const char *args, uint64_t features)
+void gm_queue_prepare(GmQueue *q, const char *args, uint64_t features,
+                      unsigned index)
 {
     QPCIAddress addr = { .devfn = QPCI_DEVFN(1, 0) };
     QVirtioDevice *vdev;
@@ -23,9 +24,14 @@ void gm_queue_start(GmQueue *q, const char *args, uint64_t features)
     qvirtio_start_device(vdev);
     qvirtio_set_features(vdev, features | 1ULL << VIRTIO_F_VERSION_1 |
                          1ULL << VIRTIO_F_ACCESS_PLATFORM);
-    q->vq = qvirtqueue_setup(vdev, &q->alloc, 0);
+    q->vq = qvirtqueue_setup(vdev, &q->alloc, index);
     g_assert_cmphex(q->vq->desc, ==, GM_GPA);
-    qvirtio_set_driver_ok(vdev);
+}
+
+void gm_queue_start(GmQueue *q, const char *args, uint64_t features)
+{
+    gm_queue_prepare(q, args, features, 0);
+    qvirtio_set_driver_ok(&q->dev->vdev);
 }
 
 void gm_queue_end(GmQueue *q)

@@ -23,6 +23,9 @@ typedef struct GmQueue {
 } GmQueue;
 
 /* @args hold a device with addr=1; @features are those beyond virtio 1. */
+/* All but the last step: the device does not use the queue yet. */
+void gm_queue_prepare(GmQueue *q, const char *args, uint64_t features,
+                      unsigned index);
 void gm_queue_start(GmQueue *q, const char *args, uint64_t features);
 void gm_queue_end(GmQueue *q);
 

@@ -10,19 +10,11 @@
  */
 
 #include "qemu/osdep.h"
-#include "guest-memfd-util.h"
+#include "guest-memfd-secret.h"
 #include "qapi/qapi-types-guest-memfd.h"
-#include "qemu/bswap.h"
 #include "qobject/qjson.h"
 #include "qobject/qlist.h"
 #include "qobject/qstring.h"
-
-/* All words of the page; seen as text, one of these. */
-#define SECRET      UINT64_C(0x5ec2e7a1b2c3d4f6)
-static const char *const spellings[] = {
-    "5ec2e7a1b2c3d4f6", "6828274666722022646", "f6d4c3b2a1e7c25e",
-    "0xf6 0xd4 0xc3 0xb2", "f6 d4 c3 b2", "b2c3d4f6", "2999178486",
-};
 
 #define SIZE        (4 * GM_PAGE)
 #define ELSEWHERE   (GM_GPA + 16 * GM_PAGE)
@@ -52,27 +44,6 @@ static Machine start(void)
 
 /* --- looking for the secret -------------------------------------------- */
 
-static bool holds_secret(const void *bytes, size_t size)
-{
-    const uint64_t word = cpu_to_le64(SECRET);
-    /* At whatever offset, and cut as it may be. */
-    return memmem(bytes, size, &word, sizeof(word)) ||
-           memmem(bytes, size, (char *)&word + 1, sizeof(word) - 2);
-}
-
-static bool spells_secret(const char *text)
-{
-    g_autofree char *lower = g_ascii_strdown(text, -1);
-    unsigned i;
-
-    for (i = 0; i < ARRAY_SIZE(spellings); i++) {
-        if (strstr(lower, spellings[i])) {
-            return true;
-        }
-    }
-    return holds_secret(text, strlen(text));
-}
-
 static char *read_file(const char *path, size_t *size)
 {
     char *bytes = NULL;
@@ -94,13 +65,13 @@ static bool by_dma(Machine *m)
                 MIN(GMTD_COPY_MAX, SIZE - offset), &done);
     }
     qtest_bufread(m->qts, ELSEWHERE, bytes, SIZE);
-    found |= holds_secret(bytes, SIZE);
+    found |= gm_holds_secret(bytes, SIZE);
     qtest_memset(m->qts, ELSEWHERE, 0, SIZE);
 
     for (offset = 0; offset < SIZE; offset += 4096) {
         data = 0;
         found |= gm_read(m->qts, GM_GPA + offset, 8, &data) == 0 &&
-                 data == SECRET;
+                 data == GM_SECRET;
     }
     return found;
 }
@@ -110,7 +81,7 @@ static bool by_qtest(Machine *m)
     g_autofree uint8_t *bytes = g_malloc(SIZE);
 
     qtest_bufread(m->qts, GM_GPA, bytes, SIZE);
-    return holds_secret(bytes, SIZE);
+    return gm_holds_secret(bytes, SIZE);
 }
 
 static bool file_holds_secret(Machine *m)
@@ -123,7 +94,7 @@ static bool file_holds_secret(Machine *m)
         return false;
     }
     bytes = read_file(m->file, &size);
-    found = holds_secret(bytes, size);
+    found = gm_holds_secret(bytes, size);
     unlink(m->file);
     return found;
 }
@@ -159,7 +130,7 @@ static bool by_monitor(Machine *m)
         g_autofree char *words = qtest_hmp(m->qts, "xp /4xg 0x%" PRIx64,
                                            GM_GPA + offset);
 
-        found |= spells_secret(bytes) || spells_secret(words);
+        found |= gm_spells_secret(bytes) || gm_spells_secret(words);
     }
     return found;
 }
@@ -189,7 +160,7 @@ static void check_answer(QDict *answer)
     GString *text = qobject_to_json(QOBJECT(answer));
 
     g_assert_true(qdict_haskey(answer, "return"));
-    g_assert_false(spells_secret(text->str));
+    g_assert_false(gm_spells_secret(text->str));
     g_string_free(text, true);
     qobject_unref(answer);
 }
@@ -205,7 +176,7 @@ static void check_qmp(Machine *m)
     unsigned i;
 
     g_assert_nonnull(strstr(info, "emulated"));
-    g_assert_false(spells_secret(info));
+    g_assert_false(gm_spells_secret(info));
     for (i = 0; i < ARRAY_SIZE(commands); i++) {
         check_answer(qtest_qmp(m->qts, "{ 'execute': %s }", commands[i]));
     }
@@ -220,7 +191,7 @@ static void check_text(const char *path, const char *must_say)
     if (!strstr(text, must_say)) {
         g_error("%s does not say '%s': %s", path, must_say, text);
     }
-    g_assert_false(spells_secret(text));
+    g_assert_false(gm_spells_secret(text));
 }
 
 /* @said: what standard error says at least, or "". */
@@ -246,22 +217,11 @@ static void end(Machine *m, const char *said)
 
 /* --- conversions ------------------------------------------------------- */
 
-static void write_secret(Machine *m, uint64_t gpa, uint64_t size)
-{
-    g_autofree uint64_t *words = g_new(uint64_t, size / sizeof(uint64_t));
-    uint64_t i;
-
-    for (i = 0; i < size / sizeof(*words); i++) {
-        words[i] = cpu_to_le64(SECRET);
-    }
-    qtest_bufwrite(m->qts, gpa, words, size);
-}
-
 /* The secret is in private memory, as a guest's would be. */
 static void hide_secret(Machine *m)
 {
     gm_go_to(m->qts, 0, GM_GPA, SIZE);
-    write_secret(m, GM_GPA, SIZE);
+    gm_write_secret(m->qts, GM_GPA, SIZE);
     gm_to_private(m->qts, GM_GPA, SIZE);
 }
 
@@ -288,13 +248,13 @@ static void test_search(void)
 {
     Machine m = start();
 
-    write_secret(&m, GM_GPA, SIZE);
+    gm_write_secret(m.qts, GM_GPA, SIZE);
     expect_secret(&m, true);
     hide_secret(&m);
     convert(&m, GMTD_ATTR_PRESERVE, 0);
     expect_secret(&m, true);
 
-    write_secret(&m, GM_GPA, SIZE);
+    gm_write_secret(m.qts, GM_GPA, SIZE);
     qtest_memset(m.qts, GM_GPA, 0, SIZE - 16);
     g_assert_true(by_qtest(&m));
     g_assert_true(by_pmemsave(&m));
@@ -304,14 +264,14 @@ static void test_search(void)
 
 static void test_spellings(void)
 {
-    g_autofree char *hex = g_strdup_printf("x 0x%" PRIX64 " y", SECRET);
-    g_autofree char *decimal = g_strdup_printf("%" PRIu64, SECRET);
-    g_autofree char *half = g_strdup_printf("%u", (unsigned)SECRET);
+    g_autofree char *hex = g_strdup_printf("x 0x%" PRIX64 " y", GM_SECRET);
+    g_autofree char *decimal = g_strdup_printf("%" PRIu64, GM_SECRET);
+    g_autofree char *half = g_strdup_printf("%u", (unsigned)GM_SECRET);
 
-    g_assert_true(spells_secret(hex));
-    g_assert_true(spells_secret(decimal));
-    g_assert_true(spells_secret(half));
-    g_assert_false(spells_secret("0x1000000: 0x00 0x00"));
+    g_assert_true(gm_spells_secret(hex));
+    g_assert_true(gm_spells_secret(decimal));
+    g_assert_true(gm_spells_secret(half));
+    g_assert_false(gm_spells_secret("0x1000000: 0x00 0x00"));
 }
 
 static void test_auto(void)
@@ -389,7 +349,7 @@ static void test_failures(void)
         expect_secret(&m, false);
     }
     convert(&m, GMTD_ATTR_PRIVATE | GMTD_ATTR_ZERO, -EINVAL);
-    g_assert_cmpint(gm_write(m.qts, ELSEWHERE, 8, SECRET), ==, 0);
+    g_assert_cmpint(gm_write(m.qts, ELSEWHERE, 8, GM_SECRET), ==, 0);
     end(&m, "");
 }
 
@@ -417,7 +377,7 @@ static void test_pointer(void)
     Machine m = start();
     uint64_t attributes = GMTD_ATTR_PRIVATE | GMTD_ATTR_PRESERVE;
 
-    write_secret(&m, GM_GPA, SIZE);
+    gm_write_secret(m.qts, GM_GPA, SIZE);
     gm_set_timeout(m.qts, 0);
     g_assert_cmpint(gm_map(m.qts, GM_GPA), ==, 0);
     g_assert_cmpint(gm_convert(m.qts, GM_GPA, SIZE, attributes).status, ==,

@@ -10,7 +10,7 @@
 #include "qemu/osdep.h"
 #include <sys/resource.h>
 #include "qemu/bitmap.h"
-#include "qemu/cutils.h"
+#include "../guest-memfd/test-number.h"
 #include "system/guest-memfd-internal.h"
 #include "guest-memfd-model.h"
 #include "guest-memfd-rig.h"
@@ -232,22 +232,11 @@ static void test_splitter(void)
     rig_free(rig);
 }
 
-static uint64_t number_from(const char *variable, uint64_t otherwise)
-{
-    const char *text = getenv(variable);
-    uint64_t number = otherwise;
-
-    if (text && qemu_strtou64(text, NULL, 0, &number) < 0) {
-        g_error("%s is not a number: %s", variable, text);
-    }
-    return number;
-}
-
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    seed = number_from("GMEM_TEST_SEED", 20240229);
-    steps = number_from("GMEM_TEST_STEPS", STEPS_DEFAULT);
+    seed = test_number("GMEM_TEST_SEED", 20240229);
+    steps = test_number("GMEM_TEST_STEPS", STEPS_DEFAULT);
     at_step = mmap(NULL, sizeof(*at_step), PROT_READ | PROT_WRITE,
                    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     g_assert(at_step != MAP_FAILED);

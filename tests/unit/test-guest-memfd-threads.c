@@ -2,11 +2,6 @@
  * Conversions of guest memory from many vCPUs at once
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
- *
- * Three blocks are mapped twice, in opposite orders, so that requests that
- * span blocks would wait for each other if they could.  The last one has a
- * listener, which brings the BQL into play, and only there: under the BQL
- * nobody meets anybody.
  */
 
 #include "qemu/osdep.h"
@@ -15,38 +10,10 @@
 #include "qemu/lockable.h"
 #include "qemu/main-loop.h"
 #include "system/guest-memfd-internal.h"
-#include "guest-memfd-rig.h"
+#include "guest-memfd-vcpus.h"
 
-#define VCPUS           8
-#define BLOCKS          3
-#define BLOCK_PAGES     64
-#define ALL_PAGES       (BLOCKS * BLOCK_PAGES)
-#define OWN_PAGES       (ALL_PAGES / VCPUS)
-#define MIRROR          1000        /* the GPA of the second mapping */
 #define RUN_US          600000
-#define DEADLOCK_S      300
 #define FAULTS          20000
-
-typedef struct Vcpu {
-    QemuThread thread;
-    Rig *rig;
-    unsigned index;
-    uint32_t random;
-    bool own_pages;                 /* that nobody else converts */
-
-    uint64_t answers;
-    uint64_t failures;
-    uint64_t changed[GUEST_MEMFD_DIRECTION__MAX];
-    uint64_t asked;                 /* of the requests that succeeded */
-} Vcpu;
-
-static bool stop;
-
-static uint32_t next_random(uint32_t *state)
-{
-    *state = *state * 1664525 + 1013904223;
-    return *state >> 8;
-}
 
 /* --- vCPUs ------------------------------------------------------------- */
 
@@ -57,9 +24,9 @@ static GuestMemfdRequest random_request(Vcpu *vcpu)
     };
     const unsigned first = vcpu->own_pages ? vcpu->index * OWN_PAGES : 0;
     const unsigned n = vcpu->own_pages ? OWN_PAGES : ALL_PAGES;
-    const uint32_t r = next_random(&vcpu->random);
-    unsigned gpa = next_random(&vcpu->random) % n;
-    unsigned pages = 1 + next_random(&vcpu->random) % (n - gpa);
+    const uint32_t r = vcpus_random(&vcpu->random);
+    unsigned gpa = vcpus_random(&vcpu->random) % n;
+    unsigned pages = 1 + vcpus_random(&vcpu->random) % (n - gpa);
 
     gpa += first;
     if (!vcpu->own_pages && r & 16) {
@@ -122,7 +89,7 @@ static void *vcpu_main(void *opaque)
 {
     Vcpu *vcpu = opaque;
 
-    while (!qatomic_read(&stop)) {
+    while (!qatomic_read(&vcpus_stop)) {
         ask(vcpu);
     }
     return NULL;
@@ -179,36 +146,16 @@ static void monitor_main(Rig *rig)
     unsigned i;
 
     while (g_get_monotonic_time() < end) {
-        change_policy(rig, next_random(&random));
+        change_policy(rig, vcpus_random(&random));
         for (i = 0; i < BLOCKS; i++) {
             check_statistics(rig->blocks[i]);
         }
         g_usleep(100);
     }
-    qatomic_set(&stop, true);
+    qatomic_set(&vcpus_stop, true);
 }
 
 /* --- the tests --------------------------------------------------------- */
-
-static Rig *new_rig(const char *provider)
-{
-    Rig *rig = rig_new(provider);
-    unsigned i;
-
-    for (i = 0; i < BLOCKS; i++) {
-        const char name[] = { 'a' + i, 0 };
-        GuestMemfdBlock *block = rig_block(rig, name, BLOCK_PAGES);
-
-        rig_map(rig, i * BLOCK_PAGES, block, 0, BLOCK_PAGES);
-        rig_map(rig, MIRROR + (BLOCKS - 1 - i) * BLOCK_PAGES, block, 0,
-                BLOCK_PAGES);
-    }
-    rig_listen(rig, rig->blocks[2], 0, BLOCK_PAGES);
-    g_string_free(rig->log, true);
-    rig->log = NULL;
-    rig->threads = true;
-    return rig;
-}
 
 static void check_sums(const Rig *rig, const Vcpu *vcpus)
 {
@@ -239,25 +186,16 @@ static void check_sums(const Rig *rig, const Vcpu *vcpus)
 
 static void run(const char *provider, bool own_pages)
 {
-    Rig *rig = new_rig(provider);
+    Rig *rig = vcpus_rig(provider);
     Vcpu vcpus[VCPUS] = { };
     unsigned i;
 
-    alarm(DEADLOCK_S);
-    qatomic_set(&stop, false);
     for (i = 0; i < VCPUS; i++) {
-        vcpus[i].rig = rig;
-        vcpus[i].index = i;
-        vcpus[i].random = i;
         vcpus[i].own_pages = own_pages;
-        qemu_thread_create(&vcpus[i].thread, "vcpu", vcpu_main, &vcpus[i],
-                           QEMU_THREAD_JOINABLE);
     }
+    vcpus_start(rig, vcpus, 0, VCPUS, vcpu_main);
     monitor_main(rig);
-    for (i = 0; i < VCPUS; i++) {
-        qemu_thread_join(&vcpus[i].thread);
-    }
-    alarm(0);
+    vcpus_join(vcpus, 0, VCPUS);
 
     check_sums(rig, vcpus);
     for (i = 0; i < BLOCKS; i++) {
@@ -306,7 +244,7 @@ static void *faulty_vcpu_main(void *opaque)
 /* Each fault that is asked for fails one request, and no more do. */
 static void test_faults(void)
 {
-    Rig *rig = new_rig(TYPE_GUEST_MEMFD_PROVIDER_EMULATED);
+    Rig *rig = vcpus_rig(TYPE_GUEST_MEMFD_PROVIDER_EMULATED);
     Object *provider = OBJECT(rig->engine.provider);
     Vcpu vcpus[VCPUS] = { };
     uint64_t failures = 0;
@@ -315,18 +253,11 @@ static void test_faults(void)
     object_property_set_uint(provider, "fault-errno", EIO, &error_abort);
     object_property_set_uint(provider, "fault-after", FAULTS, &error_abort);
     object_property_set_uint(provider, "fault-count", FAULTS, &error_abort);
-    alarm(DEADLOCK_S);
+    vcpus_start(rig, vcpus, 0, VCPUS, faulty_vcpu_main);
+    vcpus_join(vcpus, 0, VCPUS);
     for (i = 0; i < VCPUS; i++) {
-        vcpus[i].rig = rig;
-        vcpus[i].index = i;
-        qemu_thread_create(&vcpus[i].thread, "vcpu", faulty_vcpu_main,
-                           &vcpus[i], QEMU_THREAD_JOINABLE);
-    }
-    for (i = 0; i < VCPUS; i++) {
-        qemu_thread_join(&vcpus[i].thread);
         failures += vcpus[i].failures;
     }
-    alarm(0);
     g_assert_cmpuint(failures, ==, FAULTS);
     g_assert_cmpuint(object_property_get_uint(provider, "fault-after",
                                               &error_abort), ==, 0);
@@ -435,8 +366,8 @@ static void *reader_main(void *opaque)
 {
     Vcpu *vcpu = opaque;
 
-    while (!qatomic_read(&stop)) {
-        unsigned page = next_random(&vcpu->random) % ALL_PAGES;
+    while (!qatomic_read(&vcpus_stop)) {
+        unsigned page = vcpus_random(&vcpu->random) % ALL_PAGES;
         uint64_t *round = &rounds[page / GUEST_PAGES];
         uint64_t before = qatomic_load_acquire(round);
         bool seen;
@@ -458,28 +389,15 @@ static void *reader_main(void *opaque)
 
 static void test_secrecy(void)
 {
-    Rig *rig = new_rig(TYPE_GUEST_MEMFD_PROVIDER_EMULATED);
+    Rig *rig = vcpus_rig(TYPE_GUEST_MEMFD_PROVIDER_EMULATED);
     Vcpu vcpus[VCPUS] = { };
-    unsigned i;
 
     rig->engine.bytes_changed = let_others_run;
-    alarm(DEADLOCK_S);
-    qatomic_set(&stop, false);
-    for (i = 0; i < VCPUS; i++) {
-        vcpus[i].rig = rig;
-        vcpus[i].index = i;
-        vcpus[i].random = i;
-        qemu_thread_create(&vcpus[i].thread, "vcpu",
-                           i < GUESTS ? guest_main : reader_main, &vcpus[i],
-                           QEMU_THREAD_JOINABLE);
-    }
-    for (i = 0; i < VCPUS; i++) {
-        qemu_thread_join(&vcpus[i].thread);
-        if (i == GUESTS - 1) {
-            qatomic_set(&stop, true);
-        }
-    }
-    alarm(0);
+    vcpus_start(rig, vcpus, 0, GUESTS, guest_main);
+    vcpus_start(rig, vcpus, GUESTS, VCPUS, reader_main);
+    vcpus_join(vcpus, 0, GUESTS);
+    qatomic_set(&vcpus_stop, true);
+    vcpus_join(vcpus, GUESTS, VCPUS);
     g_test_message("%" PRIu64 " reads raced conversions", reads);
     rig_free(rig);
 }

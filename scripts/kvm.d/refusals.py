@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What QEMU refuses on real KVM, by name and with a remedy."""
+
+QUIT = '{"execute":"qmp_capabilities"}{"execute":"quit"}'
+GUEST = ('-object sw-protected-guest,id=cgs0 '
+         '-machine confidential-guest-support=cgs0')
+
+
+async def start(l1, options):
+    """A QEMU that quits at once: its exit status, and all that it says."""
+    await l1.type(f"echo '{QUIT}' | timeout 120 /bin/qemu -accel kvm "
+                  f'-L /firmware -nodefaults -display none -qmp stdio '
+                  f'{GUEST} {options}; echo "@@exit $?"')
+    lines = []
+    while not (lines and '@@exit' in lines[-1]):
+        lines.append(await l1.line())
+    return int(lines[-1].split()[-1]), '\n'.join(lines[:-1])
+
+
+async def refused(l1, tap, name, options, *texts):
+    status, said = await start(l1, options)
+    tap.result(status == 1 and all(text in said for text in texts),
+               f'{name} is refused by name', f'exit status {status}: {said}')
+
+
+async def starts(l1, tap, name, options):
+    status, said = await start(l1, options)
+    tap.result(status == 0, f'{name} starts', f'exit status {status}: {said}')
+
+
+async def smm_row(l1, tap, setting):
+    await refused(l1, tap, f'{setting}: smm=on',
+                  '-m 64M -machine q35,smm=on',
+                  'sw-protected-guest does not support smm=on with KVM',
+                  'Use -machine smm=off.')
+
+
+async def no_machine_row(l1, tap, setting):
+    """It has no SMM that could be switched off."""
+    await starts(l1, tap, f'{setting}: -machine none', '-machine none')
+
+
+# What is refused only where memory is converted in place, and its remedy.
+IN_PLACE = (
+    ('memory-backend-memfd', '-machine q35,memory-backend=ram0 -m 64M '
+     '-object memory-backend-memfd,id=ram0,size=64M',
+     "memory backend 'ram0' brings its own memory, which cannot be "
+     'converted in place', 'Use memory-backend-memfd-private'),
+    ('-incoming', '-machine q35 -m 64M -incoming defer',
+     '-incoming does not work with guest memory that is converted in place',
+     'Start the guest without -incoming'),
+)
+
+
+async def in_place_row(l1, tap, setting):
+    for name, options, *texts in IN_PLACE:
+        if setting == 'two-backings':
+            await starts(l1, tap, f'{setting}: {name}', options)
+        else:
+            await refused(l1, tap, f'{setting}: {name}', options, *texts)

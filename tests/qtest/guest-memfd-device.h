@@ -1,0 +1,39 @@
+/*
+ * An assigned device that knows which memory it may use
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The other end of the socket of QEMU's vfio-user-pci, in a thread.
+ */
+
+#ifndef TESTS_QTEST_GUEST_MEMFD_DEVICE_H
+#define TESTS_QTEST_GUEST_MEMFD_DEVICE_H
+
+typedef struct GmDevice {
+    char *dir;
+    char *path;                 /* of the socket */
+    int listener;
+    GThread *thread;
+
+    GMutex lock;
+    GHashTable *pages;          /* that it may use, by their numbers */
+    unsigned maps;
+    unsigned refuse;            /* this one of the next maps; 0: none */
+    unsigned refused;
+} GmDevice;
+
+void gm_device_init(GmDevice *d);
+void gm_device_destroy(GmDevice *d);
+
+/* Before QEMU is to connect, and after it has left or is about to. */
+void gm_device_start(GmDevice *d);
+void gm_device_join(GmDevice *d);
+
+/* What it may use, of the page at @address, or of [from, to). */
+bool gm_device_has(GmDevice *d, uint64_t address);
+uint64_t gm_device_bytes(GmDevice *d, uint64_t from, uint64_t to);
+
+/* It has no room for the next mapping but @which - 1. */
+void gm_device_refuse(GmDevice *d, unsigned which);
+
+#endif /* TESTS_QTEST_GUEST_MEMFD_DEVICE_H */
