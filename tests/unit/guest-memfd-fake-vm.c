@@ -12,6 +12,7 @@
 #include "hw/boards.h"
 #include "qapi/error.h"
 #include "qemu/bitmap.h"
+#include "qemu/module.h"
 #include "qemu/units.h"
 #include "system/address-spaces.h"
 #include "system/confidential-guest-support.h"
@@ -63,6 +64,7 @@ static bool init(bool require, bool starts_shared, bool two_backings)
     };
     MachineState machine = { .cgs = &cgs };
 
+    module_call_init(MODULE_INIT_QOM);
     return kvm_guest_memfd_init(&machine, two_backings);
 }
 

@@ -10,7 +10,6 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qapi/error-internal.h"
-#include "qemu/module.h"
 #include "guest-memfd-fake-vm.h"
 
 #define PRIVATE     GUEST_MEMFD_ATTR_PRIVATE
@@ -370,7 +369,6 @@ static void test_launched_without_kvm(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    module_call_init(MODULE_INIT_QOM);
 
     g_test_add_func("/guest-memfd/kvm/not-asked", test_not_asked);
     g_test_add_func("/guest-memfd/kvm/fatal", test_fatal);
