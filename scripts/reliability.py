@@ -20,7 +20,7 @@ LONG = 3600
 
 ENGINE = tuple(f'system/guest-memfd-{name}.c' for name in
                ('policy', 'request', 'convert', 'run', 'block', 'listeners', 'engine', 'stats', 'provider', 'emulated'))
-PROBE = 'accel/kvm/kvm-guest-memfd-probe.c'
+KVM = tuple(f'accel/kvm/kvm-guest-memfd{name}.c' for name in ('', '-probe', '-sigbus', '-stats'))
 
 SANITIZERS = {
     'asan': '-O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer '
