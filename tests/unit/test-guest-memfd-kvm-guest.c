@@ -388,6 +388,15 @@ static void test_mapped_twice(void)
                     "v: to-private 2+1\nv: to-private 100+1\n"
                     "a: discard shared 2+1\n");
     vm_check(rig);
+
+    /* The first fails: the second is not even tried. */
+    fake.calls = 0;
+    fake.faults[0] = (FakeFault) { .count = 1, .error = -EIO };
+    g_assert_cmpuint(vm_ask(2, 1, 0), ==, EINVAL);
+    fake_expect_log("v: to-shared 2+1\n"
+                    "v: to-private 2+1\nv: to-private 100+1\n"
+                    "a: discard shared 2+1\n");
+    vm_check(rig);
     vm_free(rig);
 }
 
