@@ -8,6 +8,7 @@ export QEMU_TARBALL CONFIGURE PREFIX DESTDIR
 
 # What the instrumented builds take their commands and libraries from.
 UNIT_TESTS := 'tests/unit/test-guest-memfd-*' libqemuutil.a
+QTESTS := 'tests/qtest/guest-memfd*-test' qemu-system-x86_64
 
 .PHONY: help demo build check check-tools check-libvirt check-libvirt-patches \
 	check-kvm check-defects shell-kvm bench check-upstream stock \
@@ -62,7 +63,7 @@ bench: ## build, and measure conversions (prints JSON)
 	@build/qemu/tests/guest-memfd/guest-memfd-bench $(BENCH)
 
 check-reliability: ## sanitizers, fuzzing, mutations and coverage, together
-	@scripts/build $(UNIT_TESTS)
+	@scripts/build $(UNIT_TESTS) $(QTESTS)
 	@scripts/check --parts scripts/reliability.d
 
 fuzz: ## run each fuzz target for SECONDS=60, from the kept corpus
@@ -80,8 +81,8 @@ mutation: ## break the engine in many places: a test must notice each
 	@scripts/build $(UNIT_TESTS)
 	@scripts/mutation
 
-coverage: ## print the lines and branches that the unit tests reach
-	@scripts/build $(UNIT_TESTS)
+coverage: ## print the lines and branches that the tests reach
+	@scripts/build $(UNIT_TESTS) $(QTESTS)
 	@scripts/coverage
 
 check-upstream: ## run QEMU's own unit and x86_64 qtest suites on our build

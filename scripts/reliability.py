@@ -18,9 +18,9 @@ TARGETS = ('engine', 'testdev', 'probe')
 # Seconds after which a test hangs that takes less than a minute: the machine may be busy with other things.
 LONG = 3600
 
-ENGINE = tuple(f'system/guest-memfd-{name}.c' for name in
-               ('policy', 'request', 'convert', 'run', 'block', 'access', 'listeners', 'engine', 'stats', 'provider', 'emulated'))
-PROBE = 'accel/kvm/kvm-guest-memfd-probe.c'
+# All that QEMU is given, but what only a QEMU without KVM has.
+OURS = tuple(sorted(str(path.relative_to(ROOT)) for directory in ('accel', 'backends', 'hw', 'system', 'target')
+                    for path in (ROOT / directory).rglob('*.c') if 'stubs' not in path.parts))
 
 SANITIZERS = {
     'asan': '-O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer '
@@ -64,10 +64,18 @@ def keep_figures(what, figures):
     (FIGURES / f'{what}.json').write_text(json.dumps(figures, indent=1) + '\n', encoding='utf-8')
 
 
-def unit_tests():
+def programs(pattern):
     names = subprocess.run(['ninja', '-C', QEMU, '-t', 'targets', 'all'], check=True, capture_output=True,
                            text=True).stdout
-    return sorted(set(re.findall(r'^(tests/unit/test-guest-memfd-[\w-]+): ', names, re.M)))
+    return sorted(set(re.findall(f'^({pattern}): ', names, re.M)))
+
+
+def unit_tests():
+    return programs(r'tests/unit/test-guest-memfd-[\w-]+')
+
+
+def qtests():
+    return programs(r'tests/qtest/guest-memfd-[\w-]*test')
 
 
 def fuzz_sources():

@@ -402,6 +402,7 @@ static GuestMemfdProvider *two_backings_new(const char *why)
 GuestMemfdProvider *kvm_guest_memfd_provider_new(OnOffAuto in_place,
                                                  Error **errp)
 {
+    ERRP_GUARD();
     const KvmGuestMemfdProbe *probe = &kvm_guest_memfd.probe;
     bool possible = probe->in_place;
 

@@ -9,6 +9,7 @@
 
 #include "qemu/osdep.h"
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include "accel/kvm/kvm-guest-memfd-sigbus.h"
 #include "qapi/error.h"
@@ -155,6 +156,74 @@ static void test_sweep(void)
     end(&m);
 }
 
+/* What cannot be put back now is not forgotten. */
+static void test_sweep_fails(void)
+{
+    Memory m = start(MANY);
+    int copy = dup(m.fd);
+    unsigned mappings;
+    int i;
+
+    set_shared(&m, 1);
+    for (i = 1; i < MANY; i += 2) {
+        *page_at(&m, i) = i;
+    }
+    mappings = count_mappings(&m);
+    close(m.fd);
+    g_assert_false(kvm_guest_memfd_sweep(m.host));
+    g_assert_cmpuint(count_mappings(&m), ==, mappings);
+    g_assert_cmpint(dup2(copy, m.fd), ==, m.fd);
+    close(copy);
+    g_assert_true(kvm_guest_memfd_sweep(m.host));
+    g_assert_cmpuint(count_mappings(&m), ==, 1);
+    end(&m);
+}
+
+/* Whose page it is depends on the address alone. */
+static void test_two_blocks(void)
+{
+    Memory a = start(PAGES), b = start(PAGES);
+
+    set_shared(&a, 1);
+    set_shared(&b, 1);
+    *page_at(&a, LAST) = 1;
+    *page_at(&b, LAST) = 2;
+    set_shared(&a, PAGES);
+    set_shared(&b, PAGES);
+    g_assert_cmpint(kvm_guest_memfd_heal(b.host + LAST * PAGE, PAGE), ==, 0);
+    g_assert_cmphex(*page_at(&a, LAST), ==, 1);
+    *page_at(&b, LAST) = 3;
+    g_assert_cmphex(in_file(&b, LAST), ==, 3);
+    g_assert_cmphex(in_file(&a, LAST), ==, 0);
+    end(&a);
+    g_assert_cmpint(kvm_guest_memfd_heal(b.host, b.size), ==, 0);
+    end(&b);
+}
+
+static void test_too_many(void)
+{
+    uint8_t *host = (uint8_t *)(uintptr_t)PAGE;
+    Error *err = NULL;
+    unsigned n = 0, i;
+
+    while (kvm_guest_memfd_guard(-1, host + n * PAGE, PAGE, &err)) {
+        n++;
+    }
+    g_assert_cmpuint(n, ==, 256);
+    g_assert_cmpstr(error_get_pretty(err), ==, "too many blocks of "
+                    "guest_memfd memory, at most 256 can be converted in "
+                    "place");
+    error_free(err);
+
+    /* A place that was left can be taken. */
+    kvm_guest_memfd_unguard(host + 100 * PAGE);
+    g_assert_true(kvm_guest_memfd_guard(-1, host + n * PAGE, PAGE,
+                                        &error_abort));
+    for (i = 0; i <= n; i++) {
+        kvm_guest_memfd_unguard(host + i * PAGE);
+    }
+}
+
 /* --- a hit while the page becomes shared ------------------------------- */
 
 static bool stop;
@@ -232,6 +301,108 @@ static void test_elsewhere(void)
     end(&m);
 }
 
+/* As if the kernel had found a page that is broken. */
+static void send_sigbus(int code)
+{
+    siginfo_t info = { .si_signo = SIGBUS, .si_code = code };
+
+    g_assert_cmpint(syscall(SYS_rt_tgsigqueueinfo, getpid(),
+                            syscall(SYS_gettid), SIGBUS, &info), ==, 0);
+}
+
+static void *send_from_thread(void *opaque)
+{
+    send_sigbus(BUS_MCEERR_AO);
+    return NULL;
+}
+
+static void die(const char *word)
+{
+    /* A signal handler: no stdio. */
+    if (write(STDERR_FILENO, word, strlen(word)) < 0) {
+        _exit(2);
+    }
+    _exit(0);
+}
+
+static void old_handler(int number)
+{
+    die("old handler");
+}
+
+static void old_action(int number, siginfo_t *info, void *context)
+{
+    die("old action");
+}
+
+/* Who handled the signal before is asked, in the way that it wanted. */
+static void send_to_previous(const struct sigaction *previous, int code)
+{
+    QemuThread thread;
+    Memory m;
+
+    sigaction(SIGBUS, previous, NULL);
+    m = start(PAGES);
+    if (code == BUS_MCEERR_AO) {
+        /* The main thread can do without the page. */
+        send_sigbus(code);
+        qemu_thread_create(&thread, "other", send_from_thread, NULL,
+                           QEMU_THREAD_JOINABLE);
+        qemu_thread_join(&thread);
+    } else {
+        send_sigbus(code);
+    }
+    end(&m);
+    _exit(0);
+}
+
+static void expect_previous(const struct sigaction *previous, int code,
+                            const char *word)
+{
+    if (g_test_subprocess()) {
+        send_to_previous(previous, code);
+        return;
+    }
+    g_test_trap_subprocess(NULL, 0, 0);
+    if (word) {
+        g_test_trap_assert_passed();
+        g_test_trap_assert_stderr(word);
+    } else {
+        g_test_trap_assert_failed();
+    }
+}
+
+static void test_old_action(void)
+{
+    const struct sigaction action = {
+        .sa_sigaction = old_action, .sa_flags = SA_SIGINFO,
+    };
+
+    expect_previous(&action, BUS_MCEERR_AR, "*old action*");
+}
+
+static void test_old_handler(void)
+{
+    const struct sigaction action = { .sa_handler = old_handler };
+
+    expect_previous(&action, BUS_MCEERR_AO, "*old handler*");
+}
+
+static void test_old_default(void)
+{
+    const struct sigaction action = { .sa_handler = SIG_DFL };
+
+    expect_previous(&action, BUS_ADRALN, NULL);
+}
+
+/* An access cannot go on, whoever wants to ignore that. */
+static void test_old_ignore(void)
+{
+    const struct sigaction action = { .sa_handler = SIG_IGN };
+
+    expect_previous(&action, BUS_ADRERR, NULL);
+}
+
 int main(int argc, char **argv)
 {
     sigset_t set;
@@ -245,8 +416,15 @@ int main(int argc, char **argv)
     g_test_add_func("/guest-memfd/sigbus/hit", test_hit);
     g_test_add_func("/guest-memfd/sigbus/heal-fails", test_heal_fails);
     g_test_add_func("/guest-memfd/sigbus/sweep", test_sweep);
+    g_test_add_func("/guest-memfd/sigbus/sweep-fails", test_sweep_fails);
+    g_test_add_func("/guest-memfd/sigbus/two-blocks", test_two_blocks);
+    g_test_add_func("/guest-memfd/sigbus/too-many", test_too_many);
     g_test_add_func("/guest-memfd/sigbus/race", test_race);
     g_test_add_func("/guest-memfd/sigbus/elsewhere", test_elsewhere);
+    g_test_add_func("/guest-memfd/sigbus/old-action", test_old_action);
+    g_test_add_func("/guest-memfd/sigbus/old-handler", test_old_handler);
+    g_test_add_func("/guest-memfd/sigbus/old-default", test_old_default);
+    g_test_add_func("/guest-memfd/sigbus/old-ignore", test_old_ignore);
 
     return g_test_run();
 }

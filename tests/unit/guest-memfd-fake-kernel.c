@@ -1,0 +1,353 @@
+/*
+ * A KVM made of paper, for the KVM providers of guest memory conversion
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include "qapi/error.h"
+#include "qemu/bitmap.h"
+#include "qemu/cutils.h"
+#include "qemu/memfd.h"
+#include "system/kvm.h"
+#include "guest-memfd-fake-kernel.h"
+
+#define PRIVATE KVM_MEMORY_ATTRIBUTE_PRIVATE
+
+FakeKernel fake = { .scratch = -1 };
+
+/* Only passed on, to functions of this file. */
+KVMState *kvm_state;
+
+static size_t page_size(void)
+{
+    return qemu_real_host_page_size();
+}
+
+void fake_in_place(uint64_t to_shared, uint64_t to_private)
+{
+    fake = (FakeKernel) {
+        .claims_in_place = true,
+        .claims_modes = to_shared | to_private,
+        .file_flags = GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED,
+        .in_place = true,
+        .content_modes = to_shared | to_private,
+        .modes = { [TO_SHARED] = to_shared, [TO_PRIVATE] = to_private },
+        .scratch = -1,
+        .log = g_string_new(NULL),
+    };
+}
+
+FakeMemory *fake_add_memory(void)
+{
+    FakeMemory *m = &fake.memories[fake.n_memories];
+
+    g_assert_cmpuint(fake.n_memories, <, FAKE_MEMORIES);
+    *m = (FakeMemory) {
+        .fd = -1,
+        .gpa_bytes = fake.n_memories * FAKE_PAGES * page_size(),
+    };
+    fake.n_memories++;
+    return m;
+}
+
+void fake_end(void)
+{
+    const size_t size = FAKE_PAGES * page_size();
+
+    while (fake.n_memories) {
+        FakeMemory *m = &fake.memories[--fake.n_memories];
+
+        munmap(m->shared_copy, size);
+        if (m->private_copy != m->shared_copy) {
+            munmap(m->private_copy, size);
+        }
+    }
+    if (fake.log) {
+        g_string_free(fake.log, true);
+    }
+    fake = (FakeKernel) { .scratch = -1 };
+}
+
+/* --- writing down, and failing ----------------------------------------- */
+
+void fake_note(const FakeMemory *m, const char *format, ...)
+{
+    va_list ap;
+
+    if (!fake.log) {
+        return;
+    }
+    va_start(ap, format);
+    g_string_append_printf(fake.log, "%c: ",
+                           m ? (int)('a' + (m - fake.memories)) : 'v');
+    g_string_append_vprintf(fake.log, format, ap);
+    g_string_append_c(fake.log, '\n');
+    va_end(ap);
+}
+
+void fake_expect_log(const char *lines)
+{
+    g_assert_cmpstr(fake.log->str, ==, lines);
+    g_string_truncate(fake.log, 0);
+}
+
+const FakeFault *fake_take_fault(GuestMemfdDirection direction)
+{
+    const unsigned call = fake.calls++;
+    unsigned i;
+
+    for (i = 0; i < ARRAY_SIZE(fake.faults); i++) {
+        const FakeFault *f = &fake.faults[i];
+
+        if (call >= f->after && call - f->after < f->count) {
+            if (fake.on_fault) {
+                fake.on_fault(direction, f->error);
+            }
+            return f;
+        }
+    }
+    return NULL;
+}
+
+/* --- pages ------------------------------------------------------------- */
+
+bool fake_is_private(const FakeMemory *m, unsigned page)
+{
+    return test_bit(page, m->private);
+}
+
+uint64_t *fake_words(FakeMemory *m, unsigned page)
+{
+    uint8_t *copy = fake_is_private(m, page) ? m->private_copy :
+                                               m->shared_copy;
+
+    return (uint64_t *)(copy + page * page_size());
+}
+
+bool fake_is_present(const FakeMemory *m, unsigned page)
+{
+    const off_t at = page * page_size();
+
+    return lseek(m->fd, at, SEEK_DATA) == at;
+}
+
+/* Content modes are for pages that exist; KVM alone leaves bytes alone. */
+static void change_bytes(FakeMemory *m, unsigned page, uint64_t flags)
+{
+    uint8_t *bytes = m->shared_copy + page * page_size();
+
+    if (!fake.content_modes || flags == FLAG_PRESERVE ||
+        !fake_is_present(m, page)) {
+        return;
+    }
+    memset(bytes, flags == FLAG_ZERO ? 0 : (uint8_t)FAKE_SCRAMBLED,
+           page_size());
+}
+
+void fake_change(FakeMemory *m, unsigned page, bool private, uint64_t flags)
+{
+    if (fake_is_private(m, page) == private) {
+        return;
+    }
+    change_bit(page, m->private);
+    set_bit(page, m->touched);
+    if (m->fd < 0) {
+        return;
+    }
+    change_bytes(m, page, flags);
+    if (m->host) {
+        mprotect(m->host + page * page_size(), page_size(),
+                 private ? PROT_NONE : PROT_READ | PROT_WRITE);
+    }
+}
+
+/* --- the ioctl on a guest_memfd ---------------------------------------- */
+
+static GuestMemfdDirection direction_of(
+    const struct kvm_guest_memfd_attributes *a)
+{
+    return a->attributes & PRIVATE ? TO_PRIVATE : TO_SHARED;
+}
+
+static int check_flags(const struct kvm_guest_memfd_attributes *a)
+{
+    const uint64_t known = fake.content_modes ? FLAG_ZERO | FLAG_PRESERVE : 0;
+
+    if (a->flags & ~known) {
+        return -EINVAL;
+    }
+    if (ctpop64(a->flags) > 1) {
+        return fake.takes_both_modes ? 0 : -EINVAL;
+    }
+    return 0;
+}
+
+static int check(const struct kvm_guest_memfd_attributes *a, uint64_t size)
+{
+    if (!fake.in_place) {
+        return -ENOTTY;
+    }
+    if (check_flags(a) ||
+        !buffer_is_zero(a->reserved, sizeof(a->reserved)) ||
+        fake.no_private_memory || (a->attributes & ~PRIVATE) ||
+        !a->size || a->offset + a->size < a->offset ||
+        !QEMU_IS_ALIGNED(a->offset | a->size, page_size()) ||
+        a->offset + a->size > size) {
+        return -EINVAL;
+    }
+    if (a->flags & ~fake.modes[direction_of(a)] && ctpop64(a->flags) == 1) {
+        return -EOPNOTSUPP;
+    }
+    if (fake.one_way && direction_of(a) == TO_PRIVATE) {
+        return -EIO;
+    }
+    return 0;
+}
+
+/* What is shown here may be asked for later, and nothing else. */
+static int set_scratch(const struct kvm_guest_memfd_attributes *a)
+{
+    int ret = check(a, page_size());
+
+    if (!ret) {
+        fake.scratch_private = a->attributes;
+        fake.confirmed[direction_of(a)] |= a->flags;
+    }
+    return ret;
+}
+
+static const char *flags_str(uint64_t flags)
+{
+    return flags == FLAG_ZERO ? "zero" :
+           flags == FLAG_PRESERVE ? "preserve" : "default";
+}
+
+static int set_memory(FakeMemory *m, struct kvm_guest_memfd_attributes *a)
+{
+    const GuestMemfdDirection direction = direction_of(a);
+    const unsigned first = a->offset / page_size();
+    unsigned page, pages = a->size / page_size();
+    const FakeFault *f;
+    int ret;
+
+    fake_note(m, "%s %u+%u %s", GuestMemfdDirection_str(direction), first,
+              pages, flags_str(a->flags));
+    g_assert_cmphex(a->flags & ~fake.confirmed[direction], ==, 0);
+    ret = check(a, FAKE_PAGES * page_size());
+    f = fake_take_fault(direction);
+    if (f) {
+        ret = f->error;
+    }
+    if (ret == -EAGAIN || ret == -ENOMEM || ret == -EOPNOTSUPP) {
+        a->error_offset = a->offset + (f ? f->at * page_size() : 0);
+    }
+    if (ret) {
+        pages = f ? MIN(pages, f->progress) : 0;
+    }
+    for (page = first; page < first + pages; page++) {
+        fake_change(m, page, direction == TO_PRIVATE, a->flags);
+    }
+    return ret;
+}
+
+int kvm_device_ioctl(int fd, unsigned long type, ...)
+{
+    struct kvm_guest_memfd_attributes *a;
+    unsigned i;
+    va_list ap;
+
+    va_start(ap, type);
+    a = va_arg(ap, struct kvm_guest_memfd_attributes *);
+    va_end(ap);
+    g_assert_cmphex(type, ==, KVM_GUEST_MEMFD_SET_ATTRIBUTES);
+    if (fd == fake.scratch) {
+        return set_scratch(a);
+    }
+    for (i = 0; i < fake.n_memories; i++) {
+        if (fake.memories[i].fd == fd) {
+            return set_memory(&fake.memories[i], a);
+        }
+    }
+    g_assert_not_reached();
+}
+
+/* --- capabilities and files -------------------------------------------- */
+
+int kvm_vm_check_extension(KVMState *s, unsigned extension)
+{
+    static const unsigned in_place[] = KVM_GUEST_MEMFD_ATTRIBUTES_CAPS;
+    static const unsigned modes[] = KVM_GUEST_MEMFD_FLAGS_CAPS;
+
+    if (extension == KVM_CAP_GUEST_MEMFD || extension == KVM_CAP_USER_MEMORY2) {
+        return !fake.no_guest_memfd;
+    }
+    if (extension == KVM_CAP_GUEST_MEMFD_FLAGS) {
+        return fake.file_flags;
+    }
+    if (extension == in_place[0]) {
+        return fake.claims_in_place ? PRIVATE : 0;
+    }
+    return extension == modes[0] ? fake.claims_modes : 0;
+}
+
+int kvm_vm_ioctl(KVMState *s, unsigned long type, ...)
+{
+    const struct kvm_create_guest_memfd *create;
+    va_list ap;
+
+    va_start(ap, type);
+    create = va_arg(ap, const struct kvm_create_guest_memfd *);
+    va_end(ap);
+    g_assert_cmphex(type, ==, KVM_CREATE_GUEST_MEMFD);
+    g_assert_cmphex(create->flags & ~fake.file_flags, ==, 0);
+    g_assert_cmphex(create->size, ==, page_size());
+    if (fake.create_error) {
+        return fake.create_error;
+    }
+    fake.confirmed[TO_SHARED] = fake.confirmed[TO_PRIVATE] = 0;
+    fake.scratch = qemu_memfd_create("scratch", create->size, false, 0, 0,
+                                     &error_abort);
+    return fake.scratch;
+}
+
+int kvm_create_guest_memfd(uint64_t size, uint64_t flags, Error **errp)
+{
+    FakeMemory *m;
+
+    g_assert_cmphex(size, ==, FAKE_PAGES * page_size());
+    g_assert_cmphex(flags, ==, GUEST_MEMFD_FLAG_MMAP |
+                               GUEST_MEMFD_FLAG_INIT_SHARED);
+    if (fake.create_error) {
+        error_setg_errno(errp, -fake.create_error, "no guest_memfd");
+        return fake.create_error;
+    }
+    /* The probing is over: the number of its file is free. */
+    g_assert_cmpint(fcntl(fake.scratch, F_GETFD), ==, -1);
+    fake.scratch = -1;
+    m = fake_add_memory();
+    m->fd = qemu_memfd_create("gmem", size, false, 0, 0, &error_abort);
+    m->shared_copy = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED,
+                          m->fd, 0);
+    m->private_copy = m->shared_copy;
+    if (fake.cannot_map) {
+        int other = eventfd(0, EFD_CLOEXEC);
+
+        g_assert_cmpint(dup2(other, m->fd), ==, m->fd);
+        close(other);
+    }
+    return m->fd;
+}
+
+/* The C library's is hidden by this one. */
+int mincore(void *host, size_t size, unsigned char *present)
+{
+    if (fake.cannot_tell_present) {
+        errno = EAGAIN;
+        return -1;
+    }
+    return syscall(SYS_mincore, host, size, present);
+}

@@ -1,0 +1,120 @@
+/*
+ * A KVM made of paper, for the KVM providers of guest memory conversion
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * It keeps the contract that kernel/README.md describes: the same checks
+ * in the same order, all or nothing, and bytes that are zeroed, kept or
+ * overwritten as the content mode says.  On request it breaks it: chosen
+ * calls fail, after some pages.
+ *
+ * In place a memory is one file.  Its private pages cannot be touched
+ * through QEMU's mapping: a test that does dies.  With two backings it is
+ * two copies, and the state of the guest's addresses chooses.
+ *
+ * Numbers are pages, unless a name says bytes.
+ */
+
+#ifndef TESTS_UNIT_GUEST_MEMFD_FAKE_KERNEL_H
+#define TESTS_UNIT_GUEST_MEMFD_FAKE_KERNEL_H
+
+#include "accel/kvm/kvm-guest-memfd-abi.h"
+#include "system/kvm-guest-memfd.h"
+#include "guest-memfd-rig.h"
+
+#define FAKE_PAGES      8       /* of a memory */
+#define FAKE_MEMORIES   2
+
+#define FLAG_ZERO       KVM_GUEST_MEMFD_FLAG_ZERO
+#define FLAG_PRESERVE   KVM_GUEST_MEMFD_FLAG_PRESERVE
+
+/* What the kernel writes over bytes that it was not told to keep. */
+#define FAKE_SCRAMBLED  0xd5d5d5d5d5d5d5d5ULL
+
+typedef struct FakeMemory {
+    int fd;                         /* -1: two backings */
+    uint8_t *shared_copy;
+    uint8_t *private_copy;          /* in place: the same */
+    uint8_t *host;                  /* QEMU's mapping, in place */
+    unsigned long private[1];
+    unsigned long touched[1];       /* their state was ever changed */
+    RAMBlock rb;                    /* of two backings */
+    hwaddr gpa_bytes;
+} FakeMemory;
+
+/*
+ * The calls from @after on fail, @count times.  @progress pages have
+ * changed by then, and @at more is the page that is to blame.
+ */
+typedef struct FakeFault {
+    unsigned after, count;
+    int error;
+    unsigned progress;
+    unsigned at;
+} FakeFault;
+
+typedef struct FakeKernel {
+    /* What it claims. */
+    bool no_guest_memfd;
+    bool claims_in_place;
+    uint64_t claims_modes;
+    int file_flags;
+    /* What it does. */
+    bool in_place;
+    bool content_modes;
+    bool takes_both_modes;
+    bool one_way;                   /* pages cannot become private */
+    bool no_private_memory;         /* for this kind of VM */
+    uint64_t modes[GUEST_MEMFD_DIRECTION__MAX];
+    /* What fails: negative errno values. */
+    int create_error;
+    bool cannot_map;
+    bool cannot_guard;
+    bool cannot_tell_present;
+    FakeFault faults[2];
+
+    unsigned calls;                 /* that can fail */
+    void (*on_fault)(GuestMemfdDirection direction, int error);
+    /* Of two backings: these are what KVM holds now, or it failed. */
+    void (*on_attributes)(hwaddr gpa, uint64_t size, bool private);
+
+    /* The last probing's file, and the flags that it was shown to take. */
+    int scratch;
+    bool scratch_private;
+    uint64_t confirmed[GUEST_MEMFD_DIRECTION__MAX];
+
+    FakeMemory memories[FAKE_MEMORIES];
+    unsigned n_memories;
+    GString *log;                   /* NULL: nobody reads it */
+} FakeKernel;
+
+extern FakeKernel fake;
+
+/* One that converts in place, and takes these flags. */
+void fake_in_place(uint64_t to_shared, uint64_t to_private);
+/* A new memory with two backings, all shared. */
+FakeMemory *fake_add_two_backings(void);
+/* Nothing is left of it. */
+void fake_end(void);
+
+/* For the parts of the fake. */
+FakeMemory *fake_add_memory(void);
+/* This call's failure, or NULL. */
+const FakeFault *fake_take_fault(GuestMemfdDirection direction);
+/* Change the state of a page, and its bytes as @flags say. */
+void fake_change(FakeMemory *m, unsigned page, bool private, uint64_t flags);
+void fake_note(const FakeMemory *m, const char *format, ...)
+    G_GNUC_PRINTF(2, 3);
+
+/* The lines since the last time. */
+void fake_expect_log(const char *lines);
+
+/* --- looking at it ------------------------------------------------------ */
+
+bool fake_is_private(const FakeMemory *m, unsigned page);
+/* As the kernel sees it, which the guest does as well. */
+uint64_t *fake_words(FakeMemory *m, unsigned page);
+/* Does the page take up memory? */
+bool fake_is_present(const FakeMemory *m, unsigned page);
+
+#endif /* TESTS_UNIT_GUEST_MEMFD_FAKE_KERNEL_H */

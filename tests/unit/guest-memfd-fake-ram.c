@@ -1,0 +1,124 @@
+/*
+ * What the rest of QEMU is to a RAM block, made of paper
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "exec/translation-block.h"
+#include "hw/boards.h"
+#include "hw/core/cpu.h"
+#include "hw/qdev-core.h"
+#include "qapi/error.h"
+#include "qemu/bitmap.h"
+#include "system/address-spaces.h"
+#include "system/confidential-guest-support.h"
+#include "system/guest-memfd-ram.h"
+#include "system/kvm.h"
+#include "system/tcg.h"
+#include "guest-memfd-fake-ram.h"
+
+FakeRam fake_ram;
+bool kvm_allowed;
+bool tcg_allowed;
+__thread CPUState *current_cpu;
+
+static ConfidentialGuestSupport cgs;
+static MachineState machine = { .cgs = &cgs };
+
+MachineState *current_machine = &machine;
+AddressSpace address_space_memory;
+
+bool machine_require_guest_memfd(MachineState *ms)
+{
+    return true;
+}
+
+bool phase_check(MachineInitPhase phase)
+{
+    return true;
+}
+
+GuestMemfdEngine *guest_memfd_engine(void)
+{
+    cgs.starts_shared = fake_ram.starts_shared;
+    return &fake_ram.rig->engine;
+}
+
+GuestMemfdEngine *guest_memfd_engine_for_ram(Error **errp)
+{
+    if (fake_ram.no_engine) {
+        error_setg(errp, "no provider");
+        return NULL;
+    }
+    return &fake_ram.rig->engine;
+}
+
+bool guest_memfd_is_in_place(void)
+{
+    return fake_ram.in_place;
+}
+
+const char *memory_region_name(const MemoryRegion *mr)
+{
+    return "ram0";
+}
+
+MemoryRegion *get_system_memory(void)
+{
+    return NULL;
+}
+
+/* The rig's map, which counts references. */
+MemoryRegionSection memory_region_find(MemoryRegion *mr, hwaddr addr,
+                                       uint64_t size)
+{
+    RigPiece *p = &fake_ram.rig->map[0];
+
+    if (!fake_ram.rig->pieces || addr >= p->gpa + p->size ||
+        addr + size <= p->gpa) {
+        return (MemoryRegionSection) { };
+    }
+    memory_region_ref(&p->mr);
+    return (MemoryRegionSection) {
+        .mr = &p->mr,
+        .offset_within_region = addr - p->gpa,
+        .offset_within_address_space = addr,
+        .size = int128_make64(MIN(size, p->gpa + p->size - addr)),
+    };
+}
+
+int ram_block_coordinated_discard_require(bool state)
+{
+    if (state && fake_ram.discard_error) {
+        return fake_ram.discard_error;
+    }
+    fake_ram.discards_required += state ? 1 : -1;
+    return 0;
+}
+
+RamBlockAttributes *ram_block_attributes_create(RAMBlock *rb)
+{
+    RamBlockAttributes *attributes;
+
+    if (fake_ram.no_attributes) {
+        return NULL;
+    }
+    attributes = g_new0(RamBlockAttributes, 1);
+    attributes->bitmap_size = FAKE_RAM_PAGES;
+    attributes->bitmap = bitmap_new(FAKE_RAM_PAGES);
+    QLIST_INIT(&attributes->rdl_list);
+    return attributes;
+}
+
+void tb_invalidate_phys_range(CPUState *cpu, tb_page_addr_t start,
+                              tb_page_addr_t last)
+{
+    fake_ram.invalidated[0] = start;
+    fake_ram.invalidated[1] = last;
+}
+
+AddressSpace *fake_ram_address_space(void)
+{
+    return &address_space_memory;
+}

@@ -1,0 +1,29 @@
+/*
+ * What the rest of QEMU is to a RAM block, made of paper
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef TESTS_UNIT_GUEST_MEMFD_FAKE_RAM_H
+#define TESTS_UNIT_GUEST_MEMFD_FAKE_RAM_H
+
+#include "guest-memfd-rig.h"
+
+#define FAKE_RAM_PAGES  4       /* of a block */
+
+typedef struct FakeRam {
+    Rig *rig;                   /* guest memory is its first piece */
+    bool in_place;
+    bool starts_shared;
+    bool no_engine;
+    int discard_error;
+    bool no_attributes;
+    int discards_required;
+    ram_addr_t invalidated[2];  /* translations: first, last byte */
+} FakeRam;
+
+extern FakeRam fake_ram;
+
+AddressSpace *fake_ram_address_space(void);
+
+#endif /* TESTS_UNIT_GUEST_MEMFD_FAKE_RAM_H */

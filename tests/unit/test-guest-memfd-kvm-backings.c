@@ -1,0 +1,296 @@
+/*
+ * KVM's provider with two backings, on a KVM made of paper
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/atomic.h"
+#include "qemu/units.h"
+#include "guest-memfd-fake-vm.h"
+
+#define PRIVATE     GUEST_MEMFD_ATTR_PRIVATE
+#define KEPT        GUEST_MEMFD_ATTR_PRESERVE
+
+static size_t page_size(void)
+{
+    return qemu_real_host_page_size();
+}
+
+static Rig *new_launched(void)
+{
+    Rig *rig = vm_new_two_backings();
+
+    rig->engine.launched = true;
+    return rig;
+}
+
+/* --- copies ------------------------------------------------------------- */
+
+/* KVM's idea first, then the copy that nobody sees any more. */
+static void test_two_backings(void)
+{
+    Rig *rig = new_launched();
+
+    vm_set_page(rig, 1, true, 42);
+    g_assert_cmpuint(vm_ask(1, 2, PRIVATE), ==, 0);
+    fake_expect_log("v: to-private 1+2\na: discard shared 1+2\n");
+    g_assert_true(vm_reads(1, 0));
+    vm_words(1)[0] = 43;
+    g_assert_cmpuint(vm_ask(1, 2, 0), ==, 0);
+    fake_expect_log("a: discard shared 1+2\nv: to-shared 1+2\n"
+                    "a: discard private 1+2\n");
+    g_assert_true(vm_reads(1, 0));
+    g_assert_cmpuint(vm_ask(7, 2, PRIVATE), ==, 0);
+    fake_expect_log("v: to-private 7+1\na: discard shared 7+1\n"
+                    "v: to-private 8+1\nb: discard shared 0+1\n");
+    vm_check(rig);
+    /* There is nothing that could be kept. */
+    g_assert_cmpuint(vm_ask(7, 2, KEPT), ==, EINVAL);
+    fake_expect_log("");
+    vm_check(rig);
+    vm_free(rig);
+}
+
+static uint8_t *shared_copy(unsigned page)
+{
+    return fake.memories[0].shared_copy + page * page_size();
+}
+
+/* A device has always been able to write to the copy of a private page. */
+static void test_zero(void)
+{
+    Rig *rig = new_launched();
+
+    g_assert_cmpuint(vm_ask(1, 2, PRIVATE), ==, 0);
+    memset(shared_copy(1), 0x5a, page_size());
+    g_assert_cmpuint(vm_ask(1, 1, GUEST_MEMFD_ATTR_ZERO), ==, 0);
+    g_assert_true(vm_reads(1, 0));
+
+    /* It can be had as it is, and then nothing is done for zero. */
+    memset(shared_copy(2), 0x5a, page_size());
+    rig->engine.content_policy = GUEST_MEMFD_CONTENT_POLICY_DEFAULT;
+    g_string_truncate(fake.log, 0);
+    g_assert_cmpuint(vm_ask(2, 1, 0), ==, 0);
+    fake_expect_log("v: to-shared 2+1\na: discard private 2+1\n");
+    vm_check(rig);
+    vm_free(rig);
+}
+
+/* Huge pages were allocated in advance, and stay: they are cleared. */
+static void test_huge_pages(void)
+{
+    Rig *rig = new_launched();
+
+    fake.memories[0].rb.page_size = 2 * MiB;
+    vm_set_page(rig, 7, true, 42);
+    g_assert_cmpuint(vm_ask(0, 8, PRIVATE), ==, 0);
+    fake_expect_log("v: to-private 0+8\n");
+    g_assert_cmphex(*shared_copy(7), ==, 42);
+    g_assert_cmpuint(vm_ask(0, 8, 0), ==, 0);
+    fake_expect_log("v: to-shared 0+8\na: discard private 0+8\n");
+    g_assert_true(vm_reads(7, 0));
+    vm_check(rig);
+    vm_free(rig);
+}
+
+/* Attributes belong to addresses: all that show the memory change. */
+static void test_mapped_twice(void)
+{
+    Rig *rig = new_launched();
+
+    /* Pages 2 to 5 of the first block, once more. */
+    rig_map(rig, 100, rig->blocks[0], 2, 4);
+    rig->map[2].mr.ram_block = &fake.memories[0].rb;
+    g_assert_cmpuint(vm_ask(0, 4, PRIVATE), ==, 0);
+    fake_expect_log("v: to-private 0+4\nv: to-private 100+2\n"
+                    "a: discard shared 0+4\n");
+    g_assert_cmpuint(vm_ask(102, 2, PRIVATE), ==, 0);
+    fake_expect_log("v: to-private 4+2\nv: to-private 102+2\n"
+                    "a: discard shared 4+2\n");
+    /* Pages that are not shown there. */
+    g_assert_cmpuint(vm_ask(6, 2, PRIVATE), ==, 0);
+    fake_expect_log("v: to-private 6+2\na: discard shared 6+2\n");
+
+    /* The second address fails: the first goes back. */
+    fake.calls = 0;
+    fake.faults[0] = (FakeFault) { .after = 2, .count = 1, .error = -EIO };
+    g_assert_cmpuint(vm_ask(2, 1, 0), ==, EINVAL);
+    fake_expect_log("a: discard shared 2+1\n"
+                    "v: to-shared 2+1\nv: to-shared 100+1\n"
+                    "v: to-private 2+1\nv: to-private 100+1\n"
+                    "a: discard shared 2+1\n");
+    vm_check(rig);
+
+    /* The first fails: the second is not even tried. */
+    fake.calls = 0;
+    fake.faults[0] = (FakeFault) { .after = 1, .count = 1, .error = -EIO };
+    g_assert_cmpuint(vm_ask(2, 1, 0), ==, EINVAL);
+    fake_expect_log("a: discard shared 2+1\nv: to-shared 2+1\n"
+                    "v: to-private 2+1\nv: to-private 100+1\n"
+                    "a: discard shared 2+1\n");
+    vm_check(rig);
+
+    /* What cannot be cleared is not shared. */
+    fake.calls = 0;
+    fake.faults[0] = (FakeFault) { .count = 1, .error = -EIO };
+    g_assert_cmpuint(vm_ask(2, 1, 0), ==, EINVAL);
+    fake_expect_log("a: discard shared 2+1\n"
+                    "v: to-private 2+1\nv: to-private 100+1\n"
+                    "a: discard shared 2+1\n");
+    vm_check(rig);
+    vm_free(rig);
+}
+
+/* Memory that is mapped nowhere, as at a reset, has its other copy only. */
+static void test_not_mapped(void)
+{
+    Rig *rig = new_launched();
+    const GuestMemfdRequest req = rig_request(TO_PRIVATE, UNSPECIFIED, 0, 8);
+
+    rig->pieces = 0;
+    g_assert_cmpint(guest_memfd_engine_convert_block(&rig->engine,
+                                                     rig->blocks[0], &req,
+                                                     NULL), ==, 0);
+    fake_expect_log("a: discard shared 0+8\n");
+    rig_expect_state(rig->blocks[0], "P8");
+    vm_free(rig);
+}
+
+/* --- memslots ----------------------------------------------------------- */
+
+static int slot_added(Rig *rig, hwaddr gpa, uint64_t first, uint64_t pages)
+{
+    return kvm_guest_memfd_slot_added(&rig->map[0].mr, gpa * page_size(),
+                                      first * page_size(),
+                                      pages * page_size());
+}
+
+/* A new slot is told run by run what its memory is. */
+static void test_slot_added(void)
+{
+    Rig *rig = new_launched();
+
+    g_assert_cmpuint(vm_ask(1, 2, PRIVATE), ==, 0);
+    g_assert_cmpuint(vm_ask(7, 1, PRIVATE), ==, 0);
+    rig_expect_state(rig->blocks[0], "S1 P2 S4 P1");
+    g_string_truncate(fake.log, 0);
+
+    g_assert_cmpint(slot_added(rig, 100, 0, 8), ==, 0);
+    fake_expect_log("v: to-shared 100+1\nv: to-private 101+2\n"
+                    "v: to-shared 103+4\nv: to-private 107+1\n");
+    g_assert_cmpint(slot_added(rig, 50, 2, 3), ==, 0);
+    fake_expect_log("v: to-private 50+1\nv: to-shared 51+2\n");
+    g_assert_cmpint(slot_added(rig, 50, 4, 0), ==, 0);
+    fake_expect_log("");
+    vm_check(rig);
+    vm_free(rig);
+}
+
+static void test_slot_added_fails(void)
+{
+    Rig *rig = new_launched();
+    unsigned n;
+
+    g_assert_cmpuint(vm_ask(1, 2, PRIVATE), ==, 0);
+    for (n = 0; n < 3; n++) {
+        fake.calls = 0;
+        fake.faults[0] = (FakeFault) {
+            .after = n, .count = 1, .error = -ENOMEM,
+        };
+        g_assert_cmpint(slot_added(rig, 100, 0, 8), ==, -ENOMEM);
+        g_assert_cmpuint(fake.calls, ==, n + 1);
+    }
+    vm_check(rig);
+    vm_free(rig);
+}
+
+/* --- memslots and conversions at once ----------------------------------- */
+
+static struct {
+    Rig *rig;
+    QemuThread thread;
+    bool started;
+    bool over;
+} listener;
+
+static void sleep_ms(unsigned ms)
+{
+    const struct timespec ts = { .tv_nsec = ms * 1000000L };
+
+    nanosleep(&ts, NULL);
+}
+
+static void *listener_main(void *opaque)
+{
+    g_assert_cmpint(slot_added(listener.rig, 0, 0, FAKE_PAGES), ==, 0);
+    qatomic_set(&listener.over, true);
+    return NULL;
+}
+
+/* The conversion is between its ioctl and its record. */
+static void start_listener(hwaddr gpa, uint64_t size, bool private)
+{
+    if (listener.started) {
+        return;
+    }
+    listener.started = true;
+    qemu_thread_create(&listener.thread, "listener", listener_main, NULL,
+                       QEMU_THREAD_JOINABLE);
+    sleep_ms(50);
+    g_assert_false(qatomic_read(&listener.over));
+}
+
+/* Else KVM would have the state of before, and QEMU that of after. */
+static void test_slot_waits(void)
+{
+    Rig *rig = new_launched();
+
+    g_assert_cmpuint(vm_ask(1, 2, PRIVATE), ==, 0);
+    listener.rig = rig;
+    fake.on_attributes = start_listener;
+    g_assert_cmpuint(vm_ask(1, 2, 0), ==, 0);
+    qemu_thread_join(&listener.thread);
+    g_assert_true(listener.over);
+    vm_check(rig);
+    vm_free(rig);
+}
+
+/* In place the state is the memory's, wherever it is mapped. */
+static void test_slot_added_in_place(void)
+{
+    Rig *rig = vm_new_in_place(0, 0);
+    RAMBlock rb = { .attributes = rig->blocks[0]->attributes };
+
+    rig->map[0].mr.ram_block = &rb;
+    g_assert_cmpint(slot_added(rig, 0, 0, 8), ==, 0);
+    fake_expect_log("");
+    g_assert_cmpuint(fake.calls, ==, 0);
+    vm_free(rig);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct { const char *path; void (*test)(void); } tests[] = {
+        { "copies", test_two_backings },
+        { "zero", test_zero },
+        { "huge-pages", test_huge_pages },
+        { "mapped-twice", test_mapped_twice },
+        { "not-mapped", test_not_mapped },
+        { "slot/runs", test_slot_added },
+        { "slot/fails", test_slot_added_fails },
+        { "slot/waits", test_slot_waits },
+        { "slot/in-place", test_slot_added_in_place },
+    };
+    unsigned i;
+
+    g_test_init(&argc, &argv, NULL);
+    for (i = 0; i < ARRAY_SIZE(tests); i++) {
+        g_autofree char *path = g_strconcat("/guest-memfd/kvm-backings/",
+                                            tests[i].path, NULL);
+
+        g_test_add_func(path, tests[i].test);
+    }
+    return g_test_run();
+}

@@ -1,0 +1,396 @@
+/*
+ * Conversion of guest memory: the RAM block's side
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * What the qtests cannot have: blocks with two backings, memory that
+ * cannot be had, and calls that QEMU makes with assigned devices only.
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qapi/error-internal.h"
+#include "qemu/mmap-alloc.h"
+#include "system/guest-memfd-internal.h"
+#include "system/guest-memfd-ram.h"
+#include "system/kvm.h"
+#include "system/tcg.h"
+#include "guest-memfd-fake-ram.h"
+
+#define PAGES   FAKE_RAM_PAGES
+
+static MemoryRegion ram;
+static RAMBlock block;
+
+static size_t page_size(void)
+{
+    return qemu_real_host_page_size();
+}
+
+/* --- blocks ------------------------------------------------------------- */
+
+static void start(const char *provider)
+{
+    fake_ram = (FakeRam) { .rig = rig_new(provider), .in_place = true };
+    ram = (MemoryRegion) { };
+    block = (RAMBlock) {
+        .mr = &ram,
+        .offset = 16 * page_size(),
+        .used_length = PAGES * page_size(),
+        .max_length = PAGES * page_size(),
+        .page_size = page_size(),
+        .guest_memfd = -1,
+    };
+}
+
+static void end(void)
+{
+    if (block.gmem) {
+        guest_memfd_ram_block_cleanup(&block);
+    }
+    if (block.guest_memfd >= 0) {
+        qemu_ram_munmap(block.guest_memfd, block.host, block.max_length);
+        close(block.guest_memfd);
+    }
+    if (block.attributes) {
+        g_free(block.attributes->bitmap);
+        g_free(block.attributes);
+    }
+    rig_free(fake_ram.rig);
+}
+
+static void start_in_place(void)
+{
+    start(TYPE_GUEST_MEMFD_PROVIDER_EMULATED);
+    g_assert_true(guest_memfd_ram_block_init(&block, &error_abort));
+}
+
+static int convert(GuestMemfdDirection direction, unsigned first,
+                   unsigned pages)
+{
+    const GuestMemfdRequest req = rig_request(direction, UNSPECIFIED, first,
+                                              pages);
+
+    return guest_memfd_engine_convert_block(&fake_ram.rig->engine, block.gmem,
+                                            &req, NULL);
+}
+
+static void test_init(void)
+{
+    start_in_place();
+    g_assert_nonnull(block.gmem);
+    g_assert_true(block.host == block.gmem->host);
+    g_assert_cmpint(block.guest_memfd, ==, block.gmem->fd);
+    g_assert_true(block.flags & RAM_SHARED);
+    g_assert_cmpstr(block.gmem->name, ==, "ram0");
+    rig_expect_state(block.gmem, "S4");
+    g_assert_cmpint(fake_ram.discards_required, ==, 1);
+    end();
+}
+
+/* Left to ram_block_add(): no provider, or one that needs two backings. */
+static void test_not_ours(void)
+{
+    GuestMemfdProvider *provider;
+    GuestMemfdProviderClass *pc;
+    bool (*alloc)(GuestMemfdProvider *, GuestMemfdBlock *, Error **);
+
+    start(TYPE_RIG_PROVIDER);
+    provider = fake_ram.rig->engine.provider;
+    fake_ram.rig->engine.provider = NULL;
+    g_assert_true(guest_memfd_ram_block_init(&block, &error_abort));
+    fake_ram.rig->engine.provider = provider;
+    pc = GUEST_MEMFD_PROVIDER_GET_CLASS(provider);
+    alloc = pc->block_alloc;
+    pc->block_alloc = NULL;
+    g_assert_true(guest_memfd_ram_block_init(&block, &error_abort));
+    pc->block_alloc = alloc;
+    g_assert_null(block.gmem);
+    g_assert_cmpint(fake_ram.discards_required, ==, 0);
+    end();
+}
+
+static void expect_refused(const char *text, const char *remedy)
+{
+    Error *err = NULL;
+
+    g_assert_false(guest_memfd_ram_block_init(&block, &err));
+    g_assert_cmpstr(error_get_pretty(err), ==, text);
+    if (remedy) {
+        g_assert_cmpstr(err->hint->str, ==, remedy);
+    }
+    error_free(err);
+    g_assert_null(block.gmem);
+    g_assert_cmpint(block.guest_memfd, ==, -1);
+    g_assert_cmpint(fake_ram.discards_required, ==, 0);
+    g_assert_true(QLIST_EMPTY(&fake_ram.rig->engine.blocks));
+}
+
+/* Nothing is left of a block that could not be made. */
+static void test_refused(void)
+{
+    start(TYPE_GUEST_MEMFD_PROVIDER_EMULATED);
+    fake_ram.no_engine = true;
+    expect_refused("no provider", NULL);
+    fake_ram.no_engine = false;
+
+    fake_ram.discard_error = -EBUSY;
+    expect_refused("cannot set up private guest memory: discard currently "
+                   "blocked: Device or resource busy",
+                   "Are you using assigned devices?\n");
+    fake_ram.discard_error = 0;
+
+    fake_ram.no_attributes = true;
+    expect_refused("cannot track the state of memory region 'ram0': another "
+                   "device manages its discards already", NULL);
+    g_assert_null(block.host);
+    fake_ram.no_attributes = false;
+
+    /* A size that no file can have. */
+    block.max_length = 1ULL << 63;
+    g_assert_false(guest_memfd_ram_block_init(&block, NULL));
+    g_assert_cmpint(fake_ram.discards_required, ==, 0);
+    end();
+}
+
+static void test_own_memory(void)
+{
+    uint8_t memory;
+
+    start(TYPE_GUEST_MEMFD_PROVIDER_EMULATED);
+    block.host = &memory;
+    expect_refused("memory backend 'ram0' brings its own memory, which "
+                   "cannot be converted in place",
+                   "Use memory-backend-memfd-private or "
+                   "memory-backend-ram.\n");
+    block.page_size = 2 * page_size();
+    expect_refused("memory backend 'ram0' uses huge pages, which cannot be "
+                   "converted in place",
+                   "Use memory-backend-memfd-private or "
+                   "memory-backend-ram.\n");
+    kvm_allowed = true;
+    expect_refused("memory backend 'ram0' uses huge pages, which cannot be "
+                   "converted in place",
+                   "Use memory-backend-memfd-private or memory-backend-ram, "
+                   "or set in-place=off on guest-memfd-manager.\n");
+    kvm_allowed = false;
+    end();
+}
+
+/* Both copies are there already; how the guest starts is the machine's. */
+static void test_two_backings(void)
+{
+    int shared;
+
+    for (shared = 0; shared < 2; shared++) {
+        start(TYPE_RIG_PROVIDER);
+        fake_ram.in_place = false;
+        fake_ram.starts_shared = shared;
+        block.attributes = ram_block_attributes_create(&block);
+        guest_memfd_ram_block_start(&block);
+        rig_expect_state(block.gmem, shared ? "S4" : "P4");
+        g_assert_false(guest_memfd_ram_block_may_hide(&block));
+        end();
+    }
+}
+
+/* --- what is asked about a block ---------------------------------------- */
+
+static bool is_locked(void)
+{
+    if (qemu_mutex_trylock(&block.gmem->lock)) {
+        return true;
+    }
+    qemu_mutex_unlock(&block.gmem->lock);
+    return false;
+}
+
+static void test_lock(void)
+{
+    RAMBlock other = { };
+
+    start_in_place();
+    guest_memfd_ram_block_lock(&block);
+    g_assert_true(is_locked());
+    guest_memfd_ram_block_unlock(&block);
+    g_assert_false(is_locked());
+    guest_memfd_ram_block_lock(&other);
+    guest_memfd_ram_block_unlock(&other);
+    end();
+}
+
+/* Shared and private copies are apart: the host may touch all of its own. */
+static void test_not_hidden(void)
+{
+    hwaddr len = 2 * page_size(), max = 0;
+    RAMBlock other = { .used_length = 4 * page_size() };
+
+    start_in_place();
+    g_assert_true(guest_memfd_ram_block_may_hide(&block));
+    g_assert_cmpint(convert(TO_PRIVATE, 0, 4), ==, 0);
+    g_assert_false(guest_memfd_ram_block_access(&block, 0, &len));
+    g_assert_false(guest_memfd_ram_block_use(&block, 0, &len, &max));
+
+    fake_ram.in_place = false;
+    g_assert_true(guest_memfd_ram_block_access(&block, 0, &len));
+    g_assert_true(guest_memfd_ram_block_use(&block, 0, &len, &max));
+    guest_memfd_ram_block_unuse(&block, 0, len);
+    fake_ram.in_place = true;
+    g_assert_true(guest_memfd_ram_block_access(&other, 0, &len));
+    g_assert_true(guest_memfd_ram_block_use(&other, 0, &len, &max));
+    guest_memfd_ram_block_unuse(&other, 0, len);
+    g_assert_false(guest_memfd_ram_block_may_hide(&other));
+    g_assert_cmphex(len, ==, 2 * page_size());
+    g_assert_cmphex(max, ==, 0);
+    end();
+}
+
+static int discard(uint64_t first, uint64_t pages)
+{
+    return guest_memfd_ram_block_discard(&block, first * page_size(),
+                                         pages * page_size());
+}
+
+static void test_discard(void)
+{
+    start_in_place();
+    memset(block.host, 0x55, block.max_length);
+    g_assert_cmpint(discard(0, 0), ==, -EINVAL);
+    g_assert_cmpint(discard(PAGES + 1, 1), ==, -EINVAL);
+    g_assert_cmpint(discard(PAGES - 1, 2), ==, -EINVAL);
+    g_assert_cmpint(guest_memfd_ram_block_discard(&block, 1, page_size()), ==,
+                    -EINVAL);
+    g_assert_cmpint(guest_memfd_ram_block_discard(&block, 0, 1), ==, -EINVAL);
+
+    g_assert_cmpint(convert(TO_PRIVATE, 1, 1), ==, 0);
+    g_assert_cmpint(discard(1, 1), ==, -EPERM);
+    g_assert_cmpint(discard(0, 2), ==, -EPERM);
+    g_assert_cmphex(block.host[0], ==, 0x55);
+    g_assert_cmphex(block.host[page_size()], ==, 0x55);
+    g_assert_cmpint(discard(2, 2), ==, 0);
+    g_assert_cmphex(block.host[2 * page_size()], ==, 0);
+    end();
+}
+
+static void test_discard_fails(void)
+{
+    int fd;
+
+    start_in_place();
+    fd = block.guest_memfd;
+    block.guest_memfd = -1;
+    g_assert_cmpint(discard(0, 1), ==, -EBADF);
+    block.guest_memfd = fd;
+    end();
+}
+
+/* --- what the engine asks ----------------------------------------------- */
+
+static void map(bool as_ram)
+{
+    RigPiece *p;
+
+    guest_memfd_ram_bind(&fake_ram.rig->engine);
+    rig_map(fake_ram.rig, 8, NULL, 0, PAGES);
+    p = &fake_ram.rig->map[0];
+    p->mr.ram = as_ram;
+    p->mr.ram_block = as_ram ? &block : NULL;
+}
+
+static void expect_found(bool block_too, bool mmio)
+{
+    GuestMemfdSection s;
+
+    g_assert_true(fake_ram.rig->engine.find_section(&fake_ram.rig->engine,
+                                                    9 * page_size(),
+                                                    8 * page_size(), &s));
+    g_assert_true(s.block == (block_too ? block.gmem : NULL));
+    g_assert_cmpint(s.mmio, ==, mmio);
+    g_assert_cmphex(s.gpa, ==, 9 * page_size());
+    g_assert_cmphex(s.offset, ==, page_size());
+    g_assert_cmphex(s.size, ==, 3 * page_size());
+    memory_region_unref(s.mr);
+}
+
+static void test_find(void)
+{
+    GuestMemfdSection s;
+    MemoryRegion *mr;
+
+    start_in_place();
+    map(true);
+    g_assert_false(fake_ram.rig->engine.find_section(&fake_ram.rig->engine, 0,
+                                                     page_size(), &s));
+    expect_found(true, false);
+
+    /* Other RAM of the machine, two kinds of ROM, and what is neither. */
+    mr = &fake_ram.rig->map[0].mr;
+    mr->ram_block = NULL;
+    expect_found(false, false);
+    mr->readonly = true;
+    expect_found(false, false);
+    mr->ram = false;
+    expect_found(false, true);
+    mr->rom_device = mr->romd_mode = true;
+    expect_found(false, false);
+    end();
+}
+
+static void test_is_private(void)
+{
+    AddressSpace *as = fake_ram_address_space();
+
+    start_in_place();
+    map(true);
+    g_assert_cmpint(convert(TO_PRIVATE, 1, 1), ==, 0);
+    g_assert_true(guest_memfd_is_private(as, 9 * page_size(), 1));
+    g_assert_true(guest_memfd_is_private(as, 8 * page_size(),
+                                         2 * page_size()));
+    g_assert_false(guest_memfd_is_private(as, 8 * page_size(), 1));
+    fake_ram.rig->map[0].mr.ram_block = NULL;
+    g_assert_false(guest_memfd_is_private(as, 9 * page_size(), 1));
+    end();
+}
+
+/* TCG may hold translations of what was there before. */
+static void test_bytes_changed(void)
+{
+    start_in_place();
+    map(true);
+    fake_ram.rig->engine.bytes_changed(block.gmem, page_size(), page_size());
+    g_assert_cmphex(fake_ram.invalidated[1], ==, 0);
+    tcg_allowed = true;
+    fake_ram.rig->engine.bytes_changed(block.gmem, page_size(), page_size());
+    tcg_allowed = false;
+    g_assert_cmphex(fake_ram.invalidated[0], ==, 17 * page_size());
+    g_assert_cmphex(fake_ram.invalidated[1], ==, 18 * page_size() - 1);
+    end();
+}
+
+int main(int argc, char **argv)
+{
+    static const struct { const char *path; void (*test)(void); } tests[] = {
+        { "init", test_init },
+        { "not-ours", test_not_ours },
+        { "refused", test_refused },
+        { "own-memory", test_own_memory },
+        { "two-backings", test_two_backings },
+        { "lock", test_lock },
+        { "not-hidden", test_not_hidden },
+        { "discard", test_discard },
+        { "discard-fails", test_discard_fails },
+        { "find", test_find },
+        { "is-private", test_is_private },
+        { "bytes-changed", test_bytes_changed },
+    };
+    unsigned i;
+
+    g_test_init(&argc, &argv, NULL);
+    for (i = 0; i < ARRAY_SIZE(tests); i++) {
+        g_autofree char *path = g_strconcat("/guest-memfd/ram/",
+                                            tests[i].path, NULL);
+
+        g_test_add_func(path, tests[i].test);
+    }
+    return g_test_run();
+}
