@@ -4,6 +4,7 @@
 import re
 
 from l1 import Inner
+from machine import parse_line
 
 PROVIDERS = {'content-modes': 'kvm-content-modes',
              'in-place': 'kvm-in-place',
@@ -13,6 +14,7 @@ PROVIDERS = {'content-modes': 'kvm-content-modes',
 OFFERED_FLAGS = {'content-modes': 3, 'in-place': 0, 'two-backings': 0}
 
 TRACE = ('-trace', 'kvm_guest_memfd_set_attributes')
+PRELOAD = 'LD_PRELOAD=/lib/host-access.so '
 FLAGS = re.compile(r'flags (0x[0-9a-f]+) ret (-?\d+)')
 
 
@@ -132,6 +134,44 @@ async def malformed_row(l1, tap, setting, count):
         int(said[-1]['refused'])
     tap.result(good, f'{setting}: {count} malformed requests are refused',
                str(said))
+
+
+async def host_access_row(l1, tap, setting, seconds=10):
+    """
+    QEMU's threads touch private pages while the guest converts: they see
+    nothing, the guest sees nothing of it, and QEMU goes on.
+    """
+    start = len(l1.lines)
+    inner = Inner(l1, 2, 4, f'expect={setting} cases=race '
+                  f'seconds={seconds}', ('-object', 'iothread,id=io0'),
+                  environment=PRELOAD)
+    async with inner:
+        done = await inner.until('done')
+        await inner.finish()
+    said = [parse_line(line) for line in l1.lines[start:]
+            if line.startswith('host-access ')]
+    tap.say(f'{setting}: {done["conversions"]} conversions; ' +
+            '; '.join(r['line'] for r in said))
+    bad = [r['line'] for r in inner.records if r['kind'] == 'fail']
+    tap.result(done['mismatches'] == '0' and inner.status == 1,
+               f'{setting}: every byte is as promised while QEMU touches '
+               'private pages', '\n'.join(bad[:20] or [str(inner.status)]))
+    tap.result(len(said) == 4 and
+               all(int(r['private']) and int(r['sigbus']) and
+                   r['bad'] == '0' for r in said),
+               f'{setting}: each thread of QEMU reads zeros there, and what '
+               'it writes is void', str(said))
+
+
+async def host_access_control_row(l1, tap, setting):
+    """The same accesses end a QEMU without a handler."""
+    inner = Inner(l1, 2, 4, f'expect={setting} cases=race seconds=10',
+                  environment='HOST_ACCESS=control ' + PRELOAD)
+    async with inner:
+        said = await inner.until('@@exit', 'done')
+    tap.result(said['line'] == '@@exit 135',
+               f'{setting}: without the handler it is SIGBUS that ends QEMU',
+               said['line'])
 
 
 async def model_row(l1, tap, setting, count, seed=1):

@@ -49,8 +49,9 @@ def rows_of(arguments, tap, setting):
             functools.partial(rows.malformed_row, count=arguments.malformed),
             functools.partial(rows.model_row, count=arguments.steps)]
     if setting != 'two-backings':
-        more += [rows.numa_row, rows.pin_row]
+        more += [rows.numa_row, rows.pin_row, rows.host_access_row]
     if setting == 'content-modes':
+        more.append(rows.host_access_control_row)
         more.append(functools.partial(rows.race_row,
                                       seconds=arguments.race_seconds))
     return [functools.partial(row, tap=tap, setting=setting)
