@@ -14,6 +14,9 @@ PROVIDERS = {'content-modes': 'kvm-content-modes',
 OFFERED_FLAGS = {'content-modes': 3, 'in-place': 0, 'two-backings': 0}
 
 TRACE = ('-trace', 'kvm_guest_memfd_set_attributes')
+AO_ERROR = re.compile(r'Guest MCE Memory Error .* GUEST addr 0x1400000 '
+                      r'of type BUS_MCEERR_AO injected')
+BAD_PAGE = 0x1400000            # as in tests/guest-memfd/host-access.c
 PRELOAD = 'LD_PRELOAD=/lib/host-access.so '
 FLAGS = re.compile(r'flags (0x[0-9a-f]+) ret (-?\d+)')
 
@@ -172,6 +175,34 @@ async def host_access_control_row(l1, tap, setting):
     tap.result(said['line'] == '@@exit 135',
                f'{setting}: without the handler it is SIGBUS that ends QEMU',
                said['line'])
+
+
+async def memory_error_row(l1, tap, setting):
+    """
+    A page of shared memory goes bad: the guest is told, and after a reset
+    there is another one in its place.
+    """
+    start = len(l1.lines)
+    inner = Inner(l1, 2, 2, f'expect={setting} cases=race seconds=2',
+                  ('-action', 'reboot=reset'),
+                  environment='HOST_ACCESS=poison ' + PRELOAD)
+    async with inner:
+        poisoned = await inner.until('poisoned')
+        done = [await inner.until('done')]
+        told = [line for line in l1.lines[start:] if AO_ERROR.search(line)]
+        await inner.execute('system_reset')
+        await inner.execute('cont')
+        done.append(await inner.until('done'))
+        await inner.execute('pmemsave', {'val': BAD_PAGE, 'size': 4096,
+                                         'filename': '/tmp/page'})
+        await inner.finish()
+    tap.result(poisoned['ok'] == '1' and len(told) == 1,
+               f'{setting}: of a memory error QEMU tells, and the guest is '
+               'told', f'{poisoned}\n{told}')
+    tap.result(inner.status == 1 and
+               all(record['mismatches'] == '0' for record in done),
+               f'{setting}: after a reset the page is replaced, and all '
+               'others are right', str(done))
 
 
 async def model_row(l1, tap, setting, count, seed=1):

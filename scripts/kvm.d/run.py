@@ -49,7 +49,8 @@ def rows_of(arguments, tap, setting):
             functools.partial(rows.malformed_row, count=arguments.malformed),
             functools.partial(rows.model_row, count=arguments.steps)]
     if setting != 'two-backings':
-        more += [rows.numa_row, rows.pin_row, rows.host_access_row]
+        more += [rows.numa_row, rows.pin_row, rows.host_access_row,
+                 rows.memory_error_row]
     if setting == 'content-modes':
         more.append(rows.host_access_control_row)
         more.append(functools.partial(rows.race_row,

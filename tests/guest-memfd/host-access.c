@@ -15,7 +15,8 @@
  * seen by the guest, and they must not see what the guest wrote.
  *
  * HOST_ACCESS=control lets the first access to a private page end QEMU, as
- * it would without a handler.
+ * it would without a handler.  With HOST_ACCESS=poison nothing is touched,
+ * but a page that the guest does not use gets a memory error.
  */
 
 #include "qemu/osdep.h"
@@ -34,6 +35,9 @@
 #define RANGES          8       /* that are touched: the last ones */
 #define PERIOD_MS       5       /* of threads that wait for something */
 #define WRITTEN         0x6162636465666768ULL
+/* Not used by the guest, and never converted. */
+#define POISONED        (20 * 1024 * 1024)
+#define INJECT          "/sys/kernel/debug/hwpoison/corrupt-pfn"
 
 typedef struct Block {
     int fd;
@@ -56,6 +60,8 @@ typedef struct Count {
     uint64_t sigbus;
     uint64_t bad;               /* saw something that was not nothing */
 } Count;
+
+static enum { TOUCH, CONTROL, POISON } mode;
 
 /* Held while a conversion or an access to a private page is under way. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -109,7 +115,7 @@ static void touch(Who as)
     uint64_t page;
 
     who = as;
-    if (!used || pthread_mutex_trylock(&lock)) {
+    if (mode == POISON || !used || pthread_mutex_trylock(&lock)) {
         return;
     }
     r = ranges[random_below(MIN(used, RANGES))];
@@ -166,6 +172,35 @@ static void remember(Block *block, uint64_t first, uint64_t pages)
     qatomic_store_release(&ranges_used, ranges_used + 1);
 }
 
+/* After a write: of a page without bytes nobody would be told. */
+static uint64_t page_frame(uint64_t *page)
+{
+    int fd = open("/proc/self/pagemap", O_RDONLY);
+    uint64_t entry = 0;
+
+    *page = WRITTEN;
+    g_assert(pread(fd, &entry, 8, (uintptr_t)page / PAGE * 8) == 8);
+    close(fd);
+    return entry & ((1ULL << 55) - 1);
+}
+
+/* EBUSY is right: the page goes bad, but stays in the file. */
+static void poison_once(void)
+{
+    static bool done;
+
+    if (!done && mode == POISON) {
+        uint64_t frame = page_frame((void *)(blocks[0].host + POISONED));
+        int fd = open(INJECT, O_WRONLY);
+        int ret = dprintf(fd, "%" PRIu64 "\n", frame);
+
+        dprintf(STDERR_FILENO, "poisoned ok=%d errno=%d\n",
+                ret > 0 || errno == EBUSY, ret > 0 ? 0 : errno);
+        close(fd);
+        done = true;
+    }
+}
+
 static int convert(int fd, struct kvm_guest_memfd_attributes *attributes)
 {
     Block *block;
@@ -180,6 +215,7 @@ static int convert(int fd, struct kvm_guest_memfd_attributes *attributes)
         pthread_mutex_unlock(&lock);
         return ret;
     }
+    poison_once();
     memset(block->private + first, false, pages);
     remember(block, first, pages);
     ret = real_ioctl(fd, KVM_GUEST_MEMFD_SET_ATTRIBUTES, attributes);
@@ -283,7 +319,7 @@ PUBLIC int sigaction(int number, const struct sigaction *action,
     handler = *action;
     counting = *action;
     counting.sa_sigaction = count_sigbus;
-    if (!g_strcmp0(getenv("HOST_ACCESS"), "control")) {
+    if (mode == CONTROL) {
         counting.sa_handler = SIG_DFL;
         counting.sa_flags = 0;
     }
@@ -298,8 +334,14 @@ PUBLIC int sigaction(int number, const struct sigaction *action,
 
 static void __attribute__((constructor)) begin(void)
 {
+    const char *name = getenv("HOST_ACCESS");
     pthread_t thread;
 
+    mode = !name ? TOUCH : !strcmp(name, "control") ? CONTROL :
+           POISON;
+    if (mode == POISON) {
+        return;
+    }
     pthread_create(&thread, NULL, own_thread, NULL);
     pthread_detach(thread);
 }
@@ -309,7 +351,7 @@ static void __attribute__((destructor)) end(void)
     static const char *const names[] = { "main", "iothread", "vcpu", "own" };
     unsigned i;
 
-    for (i = 0; i < WHO__MAX; i++) {
+    for (i = 0; i < WHO__MAX && mode != POISON; i++) {
         const Count *c = &counts[i];
 
         dprintf(STDERR_FILENO, "host-access by=%s racing=%" PRIu64

@@ -9,11 +9,14 @@
 
 #include "qemu/osdep.h"
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include "accel/kvm/kvm-guest-memfd-sigbus.h"
+#include "block/aio.h"
 #include "qapi/error.h"
 #include "qemu/atomic.h"
 #include "qemu/cutils.h"
+#include "qemu/main-loop.h"
 #include "qemu/memfd.h"
 #include "qemu/thread.h"
 
@@ -232,14 +235,68 @@ static void test_elsewhere(void)
     end(&m);
 }
 
+static void *told_of;
+
+/* QEMU's own handler, which knows memory errors and nothing else. */
+static void qemu_handler(int number, siginfo_t *info, void *context)
+{
+    if (info->si_code != BUS_MCEERR_AO) {
+        signal(SIGBUS, SIG_DFL);
+        raise(SIGBUS);
+    }
+    told_of = info->si_addr;
+}
+
+static void send_memory_error(void *address)
+{
+    siginfo_t info = {
+        .si_signo = SIGBUS,
+        .si_code = BUS_MCEERR_AO,
+    };
+
+    info.si_addr = address;
+    g_assert_cmpint(syscall(SYS_rt_tgsigqueueinfo, getpid(),
+                            qemu_get_thread_id(), SIGBUS, &info), ==, 0);
+}
+
+/* Not where the signal comes, but in the main loop. */
+static void test_memory_error(void)
+{
+    AioContext *ctx = iohandler_get_aio_context();
+    Memory m = start(PAGES);
+
+    *page_at(&m, LAST) = 1;
+    send_memory_error(m.host + LAST * PAGE + 8);
+    g_assert_null(told_of);
+    while (aio_poll(ctx, false)) {
+        /* until it is handled */
+    }
+    g_assert_true(told_of == m.host + LAST * PAGE + 8);
+    /* What is not bad is still there. */
+    g_assert_cmphex(*page_at(&m, LAST), ==, 1);
+
+    send_memory_error(&m);
+    while (aio_poll(ctx, false)) {
+        /* as above */
+    }
+    g_assert_true(told_of == &m);
+    end(&m);
+}
+
 int main(int argc, char **argv)
 {
+    const struct sigaction action = {
+        .sa_sigaction = qemu_handler,
+        .sa_flags = SA_SIGINFO,
+    };
     sigset_t set;
 
     /* As QEMU does, for its main loop. */
     sigemptyset(&set);
     sigaddset(&set, SIGBUS);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
+    sigaction(SIGBUS, &action, NULL);
+    qemu_init_main_loop(&error_abort);
     g_test_init(&argc, &argv, NULL);
 
     g_test_add_func("/guest-memfd/sigbus/hit", test_hit);
@@ -247,6 +304,7 @@ int main(int argc, char **argv)
     g_test_add_func("/guest-memfd/sigbus/sweep", test_sweep);
     g_test_add_func("/guest-memfd/sigbus/race", test_race);
     g_test_add_func("/guest-memfd/sigbus/elsewhere", test_elsewhere);
+    g_test_add_func("/guest-memfd/sigbus/memory-error", test_memory_error);
 
     return g_test_run();
 }
