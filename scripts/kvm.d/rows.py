@@ -3,6 +3,7 @@
 
 import re
 
+import writers
 from l1 import Inner
 from machine import parse_line
 
@@ -203,6 +204,27 @@ async def memory_error_row(l1, tap, setting):
                all(record['mismatches'] == '0' for record in done),
                f'{setting}: after a reset the page is replaced, and all '
                'others are right', str(done))
+
+
+async def writers_row(l1, tap, setting, seed):
+    """kvmvapic and KVM's clock, with the VM stopped in between."""
+    name = f'{setting}, writers {seed}'
+    inner = Inner(l1, 2, 1, f'expect={setting} cases=writers seed={seed}')
+    async with inner:
+        await inner.until('writers-hold')
+        await inner.execute('stop')
+        await inner.execute('cont')
+        clock = await inner.until('writers-clock')
+        done = await inner.until('done')
+        await inner.finish()
+    wrong = writers.verdict(inner.records, seed)
+    tap.result(not wrong and done['mismatches'] == '0' and
+               inner.status == 1,
+               f'{name}: kvmvapic writes to shared pages only',
+               '\n'.join(wrong))
+    tap.result(clock['shared'] != '0' and clock['private-bad'] == '0',
+               f"{name}: so does KVM's clock, also after stop and cont",
+               clock['line'])
 
 
 async def model_row(l1, tap, setting, count, seed=1):

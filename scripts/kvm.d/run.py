@@ -22,6 +22,7 @@ sys.path[:0] = [os.path.join(ROOT, 'build/src/python'),
 # pylint: disable=wrong-import-position
 import l1
 import rows
+import writers
 from machine import Failure
 from tapout import TapOut
 
@@ -51,6 +52,8 @@ def rows_of(arguments, tap, setting):
     if setting != 'two-backings':
         more += [rows.numa_row, rows.pin_row, rows.host_access_row,
                  rows.memory_error_row]
+        more += [functools.partial(rows.writers_row, seed=seed)
+                 for seed in writers.SEEDS]
     if setting == 'content-modes':
         more.append(rows.host_access_control_row)
         more.append(functools.partial(rows.race_row,
