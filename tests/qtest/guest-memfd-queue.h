@@ -24,6 +24,8 @@ typedef struct GmQueue {
 
 /* @args hold a device with addr=1; @features are those beyond virtio 1. */
 void gm_queue_start(GmQueue *q, const char *args, uint64_t features);
+/* Until the device has used so many requests. */
+void gm_queue_wait(GmQueue *q, uint16_t index);
 void gm_queue_end(GmQueue *q);
 
 #endif /* TESTS_QTEST_GUEST_MEMFD_QUEUE_H */
