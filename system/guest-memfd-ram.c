@@ -17,6 +17,7 @@
 #include "qapi/qapi-types-migration.h"
 #include "qemu/error-report.h"
 #include "qemu/lockable.h"
+#include "qemu/madvise.h"
 #include "system/address-spaces.h"
 #include "system/confidential-guest-support.h"
 #include "system/guest-memfd-ram.h"
@@ -222,6 +223,8 @@ int guest_memfd_ram_block_discard(RAMBlock *rb, uint64_t offset,
                   offset, size)) {
         return -errno;
     }
+    /* The page table can have a mark of a bad page that is gone now. */
+    qemu_madvise(rb->host + offset, size, QEMU_MADV_DONTNEED);
     return 0;
 }
 

@@ -17,13 +17,16 @@
  * page shared, and then looks for hits.  So one of them puts it back.
  *
  * A thread that blocks the signal is killed by it.  QEMU's main thread
- * does, to be told of memory errors by a file descriptor; see install().
+ * does, to be told of memory errors by a file descriptor.  Here it does
+ * not, and the handler passes them on; see install().
  */
 
 #include "qemu/osdep.h"
 #include <sys/mman.h>
 #include "qemu/atomic.h"
+#include "qemu/event_notifier.h"
 #include "qemu/madvise.h"
+#include "qemu/main-loop.h"
 #include "kvm-guest-memfd-sigbus.h"
 
 #ifndef MADV_POPULATE_READ
@@ -49,6 +52,8 @@ typedef struct Guard {
 static Guard guards[GUARDS_MAX];
 static struct sigaction previous;
 static pthread_t main_thread;
+static EventNotifier memory_error;
+static uintptr_t bad_address;   /* of the last one: others are met later */
 
 static Guard *find_guard(uintptr_t address)
 {
@@ -115,7 +120,10 @@ static void sigbus(int number, siginfo_t *info, void *context)
     }
     if (info->si_code == BUS_MCEERR_AO &&
         pthread_equal(pthread_self(), main_thread)) {
-        /* Optional: who uses the bad page will be told again. */
+        /* The main thread may be anywhere: its loop passes it on. */
+        qatomic_set(&bad_address, address);
+        event_notifier_set(&memory_error);
+        errno = saved_errno;
         return;
     }
     if (previous.sa_flags & SA_SIGINFO) {
@@ -130,6 +138,22 @@ static void sigbus(int number, siginfo_t *info, void *context)
     errno = saved_errno;
 }
 
+/* As QEMU does when the file descriptor tells. */
+static void handle_memory_error(EventNotifier *notifier)
+{
+    siginfo_t info = {
+        .si_signo = SIGBUS,
+        .si_code = BUS_MCEERR_AO,
+    };
+
+    if (!event_notifier_test_and_clear(notifier) ||
+        !(previous.sa_flags & SA_SIGINFO)) {
+        return;
+    }
+    info.si_addr = (void *)qatomic_read(&bad_address);
+    previous.sa_sigaction(SIGBUS, &info, NULL);
+}
+
 /* Called by the main thread. */
 static void install(void)
 {
@@ -140,6 +164,9 @@ static void install(void)
 
     sigemptyset(&action.sa_mask);
     main_thread = pthread_self();
+    if (!event_notifier_init(&memory_error, false)) {
+        event_notifier_set_handler(&memory_error, handle_memory_error);
+    }
     sigaction(SIGBUS, &action, &previous);
     sigaddset(&action.sa_mask, SIGBUS);
     pthread_sigmask(SIG_UNBLOCK, &action.sa_mask, NULL);

@@ -126,14 +126,14 @@ class Inner:
     """One run of the inner QEMU with the bare-metal guest."""
 
     def __init__(self, l1, backends, vcpus, guest, extra=(), memory='',
-                 sample=None):
+                 sample=None, environment=''):
         self.l1 = l1
         self.qmp = QMPClient('inner')
         self.records = []
         self.trace = []
         self.status = None
         self.sample = sample
-        self.command = shlex.join(
+        self.command = environment + shlex.join(
             self.arguments(backends, vcpus, guest, extra, memory))
 
     @staticmethod

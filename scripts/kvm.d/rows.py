@@ -4,7 +4,9 @@
 import asyncio
 import re
 
+import writers
 from l1 import Inner
+from machine import parse_line
 
 PROVIDERS = {'content-modes': 'kvm-content-modes',
              'in-place': 'kvm-in-place',
@@ -14,6 +16,10 @@ PROVIDERS = {'content-modes': 'kvm-content-modes',
 OFFERED_FLAGS = {'content-modes': 3, 'in-place': 0, 'two-backings': 0}
 
 TRACE = ('-trace', 'kvm_guest_memfd_set_attributes')
+AO_ERROR = re.compile(r'Guest MCE Memory Error .* GUEST addr 0x1400000 '
+                      r'of type BUS_MCEERR_AO injected')
+BAD_PAGE = 0x1400000            # as in tests/guest-memfd/host-access.c
+PRELOAD = 'LD_PRELOAD=/lib/host-access.so '
 FLAGS = re.compile(r'flags (0x[0-9a-f]+) ret (-?\d+)')
 
 
@@ -133,6 +139,93 @@ async def malformed_row(l1, tap, setting, count):
         int(said[-1]['refused'])
     tap.result(good, f'{setting}: {count} malformed requests are refused',
                str(said))
+
+
+async def host_access_row(l1, tap, setting, seconds=10):
+    """
+    QEMU's threads touch private pages while the guest converts: they see
+    nothing, the guest sees nothing of it, and QEMU goes on.
+    """
+    start = len(l1.lines)
+    inner = Inner(l1, 2, 4, f'expect={setting} cases=race '
+                  f'seconds={seconds}', ('-object', 'iothread,id=io0'),
+                  environment=PRELOAD)
+    async with inner:
+        done = await inner.until('done')
+        await inner.finish()
+    said = [parse_line(line) for line in l1.lines[start:]
+            if line.startswith('host-access ')]
+    tap.say(f'{setting}: {done["conversions"]} conversions; ' +
+            '; '.join(r['line'] for r in said))
+    bad = [r['line'] for r in inner.records if r['kind'] == 'fail']
+    tap.result(done['mismatches'] == '0' and inner.status == 1,
+               f'{setting}: every byte is as promised while QEMU touches '
+               'private pages', '\n'.join(bad[:20] or [str(inner.status)]))
+    tap.result(len(said) == 4 and
+               all(int(r['private']) and int(r['sigbus']) and
+                   r['bad'] == '0' for r in said),
+               f'{setting}: each thread of QEMU reads zeros there, and what '
+               'it writes is void', str(said))
+
+
+async def host_access_control_row(l1, tap, setting):
+    """The same accesses end a QEMU without a handler."""
+    inner = Inner(l1, 2, 4, f'expect={setting} cases=race seconds=10',
+                  environment='HOST_ACCESS=control ' + PRELOAD)
+    async with inner:
+        said = await inner.until('@@exit', 'done')
+    tap.result(said['line'] == '@@exit 135',
+               f'{setting}: without the handler it is SIGBUS that ends QEMU',
+               said['line'])
+
+
+async def memory_error_row(l1, tap, setting):
+    """
+    A page of shared memory goes bad: the guest is told, and after a reset
+    there is another one in its place.
+    """
+    start = len(l1.lines)
+    inner = Inner(l1, 2, 2, f'expect={setting} cases=race seconds=2',
+                  ('-action', 'reboot=reset'),
+                  environment='HOST_ACCESS=poison ' + PRELOAD)
+    async with inner:
+        poisoned = await inner.until('poisoned')
+        done = [await inner.until('done')]
+        told = [line for line in l1.lines[start:] if AO_ERROR.search(line)]
+        await inner.execute('system_reset')
+        await inner.execute('cont')
+        done.append(await inner.until('done'))
+        await inner.execute('pmemsave', {'val': BAD_PAGE, 'size': 4096,
+                                         'filename': '/tmp/page'})
+        await inner.finish()
+    tap.result(poisoned['ok'] == '1' and len(told) == 1,
+               f'{setting}: of a memory error QEMU tells, and the guest is '
+               'told', f'{poisoned}\n{told}')
+    tap.result(inner.status == 1 and
+               all(record['mismatches'] == '0' for record in done),
+               f'{setting}: after a reset the page is replaced, and all '
+               'others are right', str(done))
+
+
+async def writers_row(l1, tap, setting, seed):
+    """kvmvapic and KVM's clock, with the VM stopped in between."""
+    name = f'{setting}, writers {seed}'
+    inner = Inner(l1, 2, 1, f'expect={setting} cases=writers seed={seed}')
+    async with inner:
+        await inner.until('writers-hold')
+        await inner.execute('stop')
+        await inner.execute('cont')
+        clock = await inner.until('writers-clock')
+        done = await inner.until('done')
+        await inner.finish()
+    wrong = writers.verdict(inner.records, seed)
+    tap.result(not wrong and done['mismatches'] == '0' and
+               inner.status == 1,
+               f'{name}: kvmvapic writes to shared pages only',
+               '\n'.join(wrong))
+    tap.result(clock['shared'] != '0' and clock['private-bad'] == '0',
+               f"{name}: so does KVM's clock, also after stop and cont",
+               clock['line'])
 
 
 async def model_row(l1, tap, setting, count, seed=1):

@@ -24,6 +24,7 @@ import l1
 import qtests
 import refusals
 import rows
+import writers
 from machine import Failure
 from tapout import TapOut
 
@@ -56,8 +57,12 @@ def rows_of(arguments, tap, setting):
             functools.partial(rows.slots_row,
                               seconds=arguments.slots_seconds)]
     if setting != 'two-backings':
-        more += [rows.numa_row, rows.pin_row, qtests.vhost_row]
+        more += [rows.numa_row, rows.pin_row, qtests.vhost_row,
+                 rows.host_access_row, rows.memory_error_row]
+        more += [functools.partial(rows.writers_row, seed=seed)
+                 for seed in writers.SEEDS]
     if setting == 'content-modes':
+        more.append(rows.host_access_control_row)
         more.append(functools.partial(rows.race_row,
                                       seconds=arguments.race_seconds))
     return [functools.partial(row, tap=tap, setting=setting)

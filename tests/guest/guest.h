@@ -78,6 +78,7 @@ enum cases {
     CASES_PIN,
     CASES_MODEL,
     CASES_DEFECTS,
+    CASES_WRITERS,
 };
 
 enum defect {
@@ -208,6 +209,7 @@ unsigned race_run(void);
 unsigned cycle_run(void);
 unsigned pin_run(void);
 unsigned model_run(void);
+unsigned writers_run(void);
 
 /* defects.c */
 void defects_run(void);

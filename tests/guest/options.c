@@ -12,6 +12,7 @@
  *                                hold seconds before the end
  *   cases=pin                    a page that a device holds on to
  *   cases=model                  count=N seed=N: random steps, a model
+ *   cases=writers                seed=1|2: QEMU and KVM write to it
  *   cases=defects                defect=NAME: one of QEMU 10.2.2's
  *   expect=emulated|content-modes|in-place|two-backings
  *   poison=on|off                on: DEFAULT must not keep the bytes
@@ -67,6 +68,7 @@ static const struct word cases_words[] = {
     { "pin", CASES_PIN },
     { "model", CASES_MODEL },
     { "defects", CASES_DEFECTS },
+    { "writers", CASES_WRITERS },
     { NULL, 0 },
 };
 

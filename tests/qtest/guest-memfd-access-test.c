@@ -207,6 +207,41 @@ static void test_fw_cfg_dma(void)
     end(qts);
 }
 
+/* What is loaded at each reset, by the ROM code and by a device. */
+static void check_loaded(const char *machine)
+{
+    const uint64_t by_device = GM_GPA + 4096, bytes = 0x1122334455667788;
+    g_autofree char *path = NULL;
+    g_autofree char *args = NULL;
+    int fd = g_file_open_tmp("guest-memfd-XXXXXX", &path, NULL);
+    char blob[sizeof(SECRET)];
+    QTestState *qts;
+
+    g_assert_cmpint(write(fd, SECRET, sizeof(SECRET)), ==, sizeof(SECRET));
+    close(fd);
+    args = g_strdup_printf("-device loader,file=%s,force-raw=on,addr=0x%"
+                           PRIx64 " -device loader,addr=0x%" PRIx64
+                           ",data=0x%" PRIx64 ",data-len=8", path,
+                           (uint64_t)GM_GPA, by_device, bytes);
+    qts = qtest_initf("%s %s", machine, args);
+    unlink(path);
+
+    gm_to_private(qts, GM_GPA, GM_PAGE);
+    qtest_system_reset(qts);
+    g_assert_false(gm_is_private(qts, GM_GPA));
+    qtest_memread(qts, GM_GPA, blob, sizeof(blob));
+    g_assert_cmpmem(blob, sizeof(blob), SECRET, sizeof(SECRET));
+    g_assert_cmphex(qtest_readq(qts, by_device), ==, bytes);
+    gm_quit(qts);
+}
+
+/* All is shared before, whether the manager came early or by itself. */
+static void test_loaded(void)
+{
+    check_loaded(GM_ONE_BACKEND);
+    check_loaded(GM_MACHINE GM_TESTDEV GM_RAM GM_RAM0);
+}
+
 static void put_secret(QTestState *qts)
 {
     gm_to_shared(qts, GM_GPA, GM_PAGE);
@@ -364,6 +399,7 @@ int main(int argc, char **argv)
     qtest_add_func("/guest-memfd/access/pin-converts", test_pin_converts);
     qtest_add_func("/guest-memfd/access/qtest", test_qtest);
     qtest_add_func("/guest-memfd/access/fw-cfg-dma", test_fw_cfg_dma);
+    qtest_add_func("/guest-memfd/access/loaded", test_loaded);
     qtest_add_func("/guest-memfd/access/monitor", test_monitor);
     qtest_add_func("/guest-memfd/access/dump", test_dump);
     qtest_add_func("/guest-memfd/access/virtqueue-shared",

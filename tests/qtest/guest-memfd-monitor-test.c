@@ -237,30 +237,6 @@ static void show(QTestState *qts, uint64_t gpa, uint32_t side)
     g_assert_cmphex(qtest_readl(qts, ELSEWHERE), ==, 0);
 }
 
-/* The first pixel of what a screendump shows, 0xRRGGBB. */
-static uint32_t first_pixel(QTestState *qts)
-{
-    g_autofree char *path = NULL;
-    g_autofree char *bytes = NULL;
-    int fd = g_file_open_tmp("guest-memfd-XXXXXX", &path, NULL);
-    const uint8_t *pixel;
-    size_t size;
-    int i;
-
-    g_assert(fd >= 0);
-    close(fd);
-    qtest_qmp_assert_success(qts, "{ 'execute': 'screendump', "
-                             "'arguments': { 'filename': %s } }", path);
-    g_assert_true(g_file_get_contents(path, &bytes, &size, NULL));
-    unlink(path);
-    /* "P6\nWIDTH HEIGHT\n255\n" */
-    pixel = (const uint8_t *)bytes;
-    for (i = 0; i < 3; i++) {
-        pixel = (const uint8_t *)strchr((const char *)pixel, '\n') + 1;
-    }
-    return pixel[0] << 16 | pixel[1] << 8 | pixel[2];
-}
-
 static void test_screendump(void)
 {
     QTestState *qts = start("-device ramfb -display none");
@@ -269,19 +245,19 @@ static void test_screendump(void)
     /* Not even a picture that fits in a bounce buffer, time and again. */
     for (i = 0; i < 3; i++) {
         show(qts, GM_GPA, 32);
-        g_assert_cmphex(first_pixel(qts), ==, 0);
+        g_assert_cmphex(gm_first_pixel(qts), ==, 0);
     }
     show(qts, GM_GPA, 64);
 
     /* What is shown stays shared. */
     qtest_writel(qts, AFTER, 0x123456);
     show(qts, AFTER, 64);
-    g_assert_cmphex(first_pixel(qts), ==, 0x123456);
+    g_assert_cmphex(gm_first_pixel(qts), ==, 0x123456);
     gm_set_timeout(qts, 0);
     g_assert_cmpint(gm_convert(qts, AFTER, GM_PAGE,
                                GMTD_ATTR_PRIVATE).status, ==, -EAGAIN);
     show(qts, AFTER + 2 * GM_PAGE, 64);
-    first_pixel(qts);
+    gm_first_pixel(qts);
     gm_to_private(qts, AFTER, GM_PAGE);
     gm_to_shared(qts, AFTER, GM_PAGE);
     gm_fill(qts, AFTER, GM_PAGE);

@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "guest-memfd-queue.h"
+#include "qemu/timer.h"
 #include "standard-headers/linux/virtio_config.h"
 
 void gm_queue_prepare(GmQueue *q, const char *args, uint64_t features,
@@ -32,6 +33,17 @@ void gm_queue_start(GmQueue *q, const char *args, uint64_t features)
 {
     gm_queue_prepare(q, args, features, 0);
     qvirtio_set_driver_ok(&q->dev->vdev);
+}
+
+void gm_queue_wait(GmQueue *q, uint16_t index)
+{
+    const int64_t end = g_get_monotonic_time() + 10 * G_USEC_PER_SEC;
+
+    while (qtest_readw(q->qts, q->vq->used + 2) != index) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+        qtest_clock_step(q->qts, SCALE_MS);
+        g_usleep(1000);
+    }
 }
 
 void gm_queue_end(GmQueue *q)

@@ -27,6 +27,8 @@ typedef struct GmQueue {
 void gm_queue_prepare(GmQueue *q, const char *args, uint64_t features,
                       unsigned index);
 void gm_queue_start(GmQueue *q, const char *args, uint64_t features);
+/* Until the device has used so many requests. */
+void gm_queue_wait(GmQueue *q, uint16_t index);
 void gm_queue_end(GmQueue *q);
 
 #endif /* TESTS_QTEST_GUEST_MEMFD_QUEUE_H */

@@ -7,7 +7,7 @@
 
 #include "qemu/osdep.h"
 #include "guest-memfd-queue.h"
-#include "qemu/timer.h"
+#include "qemu/bswap.h"
 #include "standard-headers/linux/virtio_blk.h"
 #include "standard-headers/linux/virtio_config.h"
 
@@ -76,17 +76,6 @@ static void test_map_timeout(void)
 
 /* --- virtio ------------------------------------------------------------ */
 
-static void wait_used(GmQueue *q, uint16_t index)
-{
-    const int64_t end = g_get_monotonic_time() + 10 * G_USEC_PER_SEC;
-
-    while (qtest_readw(q->qts, q->vq->used + 2) != index) {
-        g_assert_cmpint(g_get_monotonic_time(), <, end);
-        qtest_clock_step(q->qts, SCALE_MS);
-        g_usleep(1000);
-    }
-}
-
 static void read_block(GmQueue *q)
 {
     const struct virtio_blk_outhdr header = { .type = VIRTIO_BLK_T_IN };
@@ -113,7 +102,7 @@ static void test_in_flight(void)
     g_assert_cmpint(to_private(q.qts, BUFFER, GM_PAGE), ==, -EAGAIN);
     g_assert_cmpint(to_private(q.qts, BUFFER, 8 * GM_PAGE), ==, -EAGAIN);
 
-    wait_used(&q, 1);
+    gm_queue_wait(&q, 1);
     g_assert_cmphex(qtest_readb(q.qts, STATUS), ==, VIRTIO_BLK_S_OK);
     gm_to_private(q.qts, BUFFER, GM_PAGE);
     gm_to_shared(q.qts, BUFFER, GM_PAGE);
@@ -168,14 +157,14 @@ static void test_private_buffer(void)
     gm_to_private(q.qts, BUFFER, GM_PAGE);
     head = qvirtqueue_add(q.qts, q.vq, BUFFER, 64, true, false);
     qvirtqueue_kick(q.qts, &q.dev->vdev, q.vq, head);
-    wait_used(&q, 1);
+    gm_queue_wait(&q, 1);
     gm_to_shared(q.qts, BUFFER, GM_PAGE);
     gm_assert_filled(q.qts, BUFFER, GM_PAGE);
 
     /* The device still works. */
     head = qvirtqueue_add(q.qts, q.vq, HEADER, 64, true, false);
     qvirtqueue_kick(q.qts, &q.dev->vdev, q.vq, head);
-    wait_used(&q, 2);
+    gm_queue_wait(&q, 2);
     gm_queue_end(&q);
 }
 
@@ -191,7 +180,7 @@ static void inflate(GmQueue *q, uint64_t gpa, uint16_t index)
     qtest_memwrite(q->qts, HEADER, pfns, sizeof(pfns));
     head = qvirtqueue_add(q->qts, q->vq, HEADER, sizeof(pfns), false, false);
     qvirtqueue_kick(q->qts, &q->dev->vdev, q->vq, head);
-    wait_used(q, index);
+    gm_queue_wait(q, index);
 }
 
 static void test_balloon(void)

@@ -352,6 +352,29 @@ void gm_assert_error(QTestState *qts, const char *text, const char *fmt, ...)
     }
 }
 
+uint32_t gm_first_pixel(QTestState *qts)
+{
+    g_autofree char *path = NULL;
+    g_autofree char *bytes = NULL;
+    int fd = g_file_open_tmp("guest-memfd-XXXXXX", &path, NULL);
+    const uint8_t *pixel;
+    size_t size;
+    int i;
+
+    g_assert(fd >= 0);
+    close(fd);
+    qtest_qmp_assert_success(qts, "{ 'execute': 'screendump', "
+                             "'arguments': { 'filename': %s } }", path);
+    g_assert_true(g_file_get_contents(path, &bytes, &size, NULL));
+    unlink(path);
+    /* "P6\nWIDTH HEIGHT\n255\n" */
+    pixel = (const uint8_t *)bytes;
+    for (i = 0; i < 3; i++) {
+        pixel = (const uint8_t *)strchr((const char *)pixel, '\n') + 1;
+    }
+    return pixel[0] << 16 | pixel[1] << 8 | pixel[2];
+}
+
 /* --- the end ----------------------------------------------------------- */
 
 static uint64_t sum_of(const QDict *stats, const char *field)

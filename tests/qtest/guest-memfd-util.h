@@ -126,4 +126,7 @@ uint64_t gm_rejected(QTestState *qts, const char *error);
 void gm_assert_error(QTestState *qts, const char *text, const char *fmt, ...)
     G_GNUC_PRINTF(3, 4);
 
+/* The first pixel of what a screendump shows, 0xRRGGBB. */
+uint32_t gm_first_pixel(QTestState *qts);
+
 #endif /* TESTS_QTEST_GUEST_MEMFD_UTIL_H */

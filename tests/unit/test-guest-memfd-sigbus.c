@@ -12,9 +12,11 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include "accel/kvm/kvm-guest-memfd-sigbus.h"
+#include "block/aio.h"
 #include "qapi/error.h"
 #include "qemu/atomic.h"
 #include "qemu/cutils.h"
+#include "qemu/main-loop.h"
 #include "qemu/memfd.h"
 #include "qemu/thread.h"
 
@@ -302,17 +304,18 @@ static void test_elsewhere(void)
 }
 
 /* As if the kernel had found a page that is broken. */
-static void send_sigbus(int code)
+static void send_sigbus(int code, void *address)
 {
     siginfo_t info = { .si_signo = SIGBUS, .si_code = code };
 
+    info.si_addr = address;
     g_assert_cmpint(syscall(SYS_rt_tgsigqueueinfo, getpid(),
                             syscall(SYS_gettid), SIGBUS, &info), ==, 0);
 }
 
 static void *send_from_thread(void *opaque)
 {
-    send_sigbus(BUS_MCEERR_AO);
+    send_sigbus(BUS_MCEERR_AO, NULL);
     return NULL;
 }
 
@@ -345,12 +348,12 @@ static void send_to_previous(const struct sigaction *previous, int code)
     m = start(PAGES);
     if (code == BUS_MCEERR_AO) {
         /* The main thread can do without the page. */
-        send_sigbus(code);
+        send_sigbus(code, NULL);
         qemu_thread_create(&thread, "other", send_from_thread, NULL,
                            QEMU_THREAD_JOINABLE);
         qemu_thread_join(&thread);
     } else {
-        send_sigbus(code);
+        send_sigbus(code, NULL);
     }
     end(&m);
     _exit(0);
@@ -403,14 +406,56 @@ static void test_old_ignore(void)
     expect_previous(&action, BUS_ADRERR, NULL);
 }
 
+static void *told_of;
+
+/* QEMU's own handler, which knows memory errors and nothing else. */
+static void qemu_handler(int number, siginfo_t *info, void *context)
+{
+    if (info->si_code != BUS_MCEERR_AO) {
+        signal(SIGBUS, SIG_DFL);
+        raise(SIGBUS);
+    }
+    told_of = info->si_addr;
+}
+
+/* Not where the signal comes, but in the main loop. */
+static void test_memory_error(void)
+{
+    AioContext *ctx = iohandler_get_aio_context();
+    Memory m = start(PAGES);
+
+    *page_at(&m, LAST) = 1;
+    send_sigbus(BUS_MCEERR_AO, m.host + LAST * PAGE + 8);
+    g_assert_null(told_of);
+    while (aio_poll(ctx, false)) {
+        /* until it is handled */
+    }
+    g_assert_true(told_of == m.host + LAST * PAGE + 8);
+    /* What is not bad is still there. */
+    g_assert_cmphex(*page_at(&m, LAST), ==, 1);
+
+    send_sigbus(BUS_MCEERR_AO, &m);
+    while (aio_poll(ctx, false)) {
+        /* as above */
+    }
+    g_assert_true(told_of == &m);
+    end(&m);
+}
+
 int main(int argc, char **argv)
 {
+    const struct sigaction action = {
+        .sa_sigaction = qemu_handler,
+        .sa_flags = SA_SIGINFO,
+    };
     sigset_t set;
 
     /* As QEMU does, for its main loop. */
     sigemptyset(&set);
     sigaddset(&set, SIGBUS);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
+    sigaction(SIGBUS, &action, NULL);
+    qemu_init_main_loop(&error_abort);
     g_test_init(&argc, &argv, NULL);
 
     g_test_add_func("/guest-memfd/sigbus/hit", test_hit);
@@ -425,6 +470,7 @@ int main(int argc, char **argv)
     g_test_add_func("/guest-memfd/sigbus/old-handler", test_old_handler);
     g_test_add_func("/guest-memfd/sigbus/old-default", test_old_default);
     g_test_add_func("/guest-memfd/sigbus/old-ignore", test_old_ignore);
+    g_test_add_func("/guest-memfd/sigbus/memory-error", test_memory_error);
 
     return g_test_run();
 }
