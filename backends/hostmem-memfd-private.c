@@ -27,6 +27,7 @@ struct HostMemoryBackendMemfdPrivate {
 
 static bool memfd_private_check(HostMemoryBackend *backend, Error **errp)
 {
+    ERRP_GUARD();
     const char *type = TYPE_MEMORY_BACKEND_MEMFD_PRIVATE;
 
     if (!backend->size ||
@@ -98,6 +99,7 @@ static bool memfd_private_get_hugetlb(Object *obj, Error **errp)
 
 static void memfd_private_set_hugetlb(Object *obj, bool value, Error **errp)
 {
+    ERRP_GUARD();
     if (value) {
         error_setg(errp, "'hugetlb=on' is not supported by %s: memory is "
                    "converted in units of %zu bytes",

@@ -91,6 +91,7 @@ static bool can_emulate(void)
 
 static GuestMemfdProvider *choose_provider(GuestMemfdManager *s, Error **errp)
 {
+    ERRP_GUARD();
     if (kvm_enabled()) {
         return kvm_guest_memfd_provider_new(s->in_place, errp);
     }
@@ -252,6 +253,7 @@ static void machine_done(Notifier *notifier, void *data)
 
 static void manager_complete(UserCreatable *uc, Error **errp)
 {
+    ERRP_GUARD();
     GuestMemfdManager *s = GUEST_MEMFD_MANAGER(uc);
 
     if (manager) {

@@ -21,6 +21,7 @@ static int get_in_place(Object *obj, Error **errp)
 
 static void set_in_place(Object *obj, int value, Error **errp)
 {
+    ERRP_GUARD();
     GuestMemfdManager *s = GUEST_MEMFD_MANAGER(obj);
 
     if (s->engine.provider) {
