@@ -21,14 +21,23 @@
 #include "system/address-spaces.h"
 #include "system/confidential-guest-support.h"
 #include "system/guest-memfd-ram.h"
-#include "system/kvm.h"
 #include "system/ramblock.h"
 #include "system/tcg.h"
 #include "guest-memfd-internal.h"
 
+/* More of a remedy, where it is one. */
+static const char *or_not_in_place(void)
+{
+    const GuestMemfdEngine *engine = guest_memfd_engine();
+
+    return engine->provider->can_be_off ?
+           ", or set in-place=off on guest-memfd-manager" : "";
+}
+
 /* A backend that brings its own memory cannot be converted in place. */
 static bool check_own_memory(const RAMBlock *rb, Error **errp)
 {
+    ERRP_GUARD();
     const char *name = memory_region_name(rb->mr);
 
     if (!rb->host) {
@@ -42,8 +51,7 @@ static bool check_own_memory(const RAMBlock *rb, Error **errp)
                    "cannot be converted in place", name);
     }
     error_append_hint(errp, "Use memory-backend-memfd-private or "
-                      "memory-backend-ram%s.\n", kvm_enabled() ?
-                      ", or set in-place=off on guest-memfd-manager" : "");
+                      "memory-backend-ram%s.\n", or_not_in_place());
     return false;
 }
 
@@ -67,6 +75,7 @@ static bool adopt(RAMBlock *rb, GuestMemfdBlock *block, Error **errp)
 
 bool guest_memfd_ram_block_init(RAMBlock *rb, Error **errp)
 {
+    ERRP_GUARD();
     GuestMemfdEngine *engine = guest_memfd_engine_for_ram(errp);
     GuestMemfdBlock *block;
     int ret;
@@ -296,8 +305,7 @@ void guest_memfd_refuse(const char *feature, Error **errp)
     }
     error_setg(errp, "%s does not work with guest memory that is converted "
                "in place: %s", feature, limits[i].why);
-    error_append_hint(errp, "%s%s.\n", limits[i].remedy, kvm_enabled() ?
-                      ", or set in-place=off on guest-memfd-manager" : "");
+    error_append_hint(errp, "%s%s.\n", limits[i].remedy, or_not_in_place());
 }
 
 /* Network backends come before there is memory. */

@@ -254,6 +254,7 @@ static GuestMemfdProvider *in_place_new(void)
                  probe->modes[GUEST_MEMFD_DIRECTION_TO_PRIVATE];
 
     provider->reason = g_strdup(probe->why);
+    provider->can_be_off = kvm_guest_memfd.two_backings;
     provider->type = modes ? GUEST_MEMFD_PROVIDER_TYPE_KVM_CONTENT_MODES :
                              GUEST_MEMFD_PROVIDER_TYPE_KVM_IN_PLACE;
     /* Without modes, bytes stay where they are until the guest runs. */

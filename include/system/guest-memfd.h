@@ -132,6 +132,7 @@ struct GuestMemfdProvider {
     GuestMemfdProviderType type;
     GuestMemfdOffer offer;
     char *reason;
+    bool can_be_off;        /* in-place=off is possible on this host, too */
 };
 
 struct GuestMemfdProviderClass {

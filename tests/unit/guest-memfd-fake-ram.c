@@ -14,12 +14,10 @@
 #include "system/address-spaces.h"
 #include "system/confidential-guest-support.h"
 #include "system/guest-memfd-ram.h"
-#include "system/kvm.h"
 #include "system/tcg.h"
 #include "guest-memfd-fake-ram.h"
 
 FakeRam fake_ram;
-bool kvm_allowed;
 bool tcg_allowed;
 __thread CPUState *current_cpu;
 

@@ -163,6 +163,16 @@ static const struct {
       "KVM claims in-place conversion, but cannot convert" },
 };
 
+/* Only then in-place=off is a remedy. */
+static void expect_can_be_off(bool can_be_off)
+{
+    GuestMemfdProvider *provider =
+        kvm_guest_memfd_provider_new(ON_OFF_AUTO_AUTO, &error_abort);
+
+    g_assert_cmpint(provider->can_be_off, ==, can_be_off);
+    object_unref(OBJECT(provider));
+}
+
 static void test_in_place_kernel(unsigned k)
 {
     const GuestMemfdProviderType type = kernels[k].modes ?
@@ -174,7 +184,9 @@ static void test_in_place_kernel(unsigned k)
     expect_provider(ON_OFF_AUTO_ON, type, kernels[k].why);
     expect_error(ON_OFF_AUTO_OFF, CANNOT_KEEP "it converts in place only",
                  "Use in-place=auto.\n");
+    expect_can_be_off(false);
     g_assert_true(vm_init(true));
+    expect_can_be_off(true);
     expect_provider(ON_OFF_AUTO_AUTO, type, kernels[k].why);
     expect_provider(ON_OFF_AUTO_OFF,
                     GUEST_MEMFD_PROVIDER_TYPE_KVM_TWO_BACKINGS,
