@@ -1,0 +1,210 @@
+/*
+ * KVM as a provider of guest memory conversions: two backings
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Private pages are in a guest_memfd, shared ones in ordinary memory, and
+ * attributes of guest-physical addresses choose.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bitmap.h"
+#include "qemu/module.h"
+#include "qemu/rcu.h"
+#include "system/accel-blocker.h"
+#include "system/address-spaces.h"
+#include "system/guest-memfd-ram.h"
+#include "system/kvm.h"
+#include "system/kvm-guest-memfd.h"
+#include "system/ramblock.h"
+#include "kvm-guest-memfd-backings.h"
+
+#define TYPE_GUEST_MEMFD_PROVIDER_KVM "guest-memfd-provider-kvm"
+
+typedef struct AttributeChange {
+    RAMBlock *rb;
+    uint64_t offset;
+    uint64_t size;
+    bool private;
+    int ret;
+} AttributeChange;
+
+/*
+ * KVM's listener may set the attributes of all that is in a memslot, as
+ * they are recorded, between a conversion and its record.  It then waits
+ * for the lock of the block, and must not keep conversions that hold it
+ * from their ioctls.
+ */
+static void two_backings_begin(GuestMemfdProvider *provider)
+{
+    accel_ioctl_begin();
+}
+
+static void two_backings_end(GuestMemfdProvider *provider)
+{
+    accel_ioctl_end();
+}
+
+/* Attributes belong to addresses: find all where the memory is mapped. */
+static bool set_range_attributes(Int128 start, Int128 len,
+                                 const MemoryRegion *mr, hwaddr mr_offset,
+                                 void *opaque)
+{
+    AttributeChange *change = opaque;
+    uint64_t from = MAX(change->offset, mr_offset);
+    uint64_t to = MIN(change->offset + change->size,
+                      mr_offset + int128_get64(len));
+    hwaddr gpa = int128_get64(start) + from - mr_offset;
+
+    if (mr->ram_block != change->rb || from >= to) {
+        return false;
+    }
+    change->ret = change->private ?
+                  kvm_set_memory_attributes_private(gpa, to - from) :
+                  kvm_set_memory_attributes_shared(gpa, to - from);
+    return change->ret;
+}
+
+static bool has_huge_pages(const RAMBlock *rb)
+{
+    return rb->page_size != qemu_real_host_page_size();
+}
+
+/* A device may have written to it while the page was private. */
+static int clear_shared_copy(GuestMemfdBlock *block, uint64_t offset,
+                             uint64_t size)
+{
+    if (!has_huge_pages(block->ram_block)) {
+        return ram_block_discard_range(block->ram_block, offset, size);
+    }
+    memset(block->host + offset, 0, size);
+    return 0;
+}
+
+/* Throw away the copy that is not used any more. */
+static int discard_other_copy(RAMBlock *rb, uint64_t offset, uint64_t size,
+                              bool private)
+{
+    if (!private) {
+        return ram_block_discard_guest_memfd_range(rb, offset, size);
+    }
+    if (has_huge_pages(rb)) {
+        /* They were allocated in advance, to stay. */
+        return 0;
+    }
+    return ram_block_discard_range(rb, offset, size);
+}
+
+static int two_backings_convert(GuestMemfdProvider *provider,
+                                GuestMemfdBlock *block, uint64_t offset,
+                                uint64_t size, GuestMemfdDirection direction,
+                                GuestMemfdContentMode mode,
+                                uint64_t *error_offset)
+{
+    RAMBlock *rb = block->ram_block;
+    AttributeChange change = {
+        .rb = rb,
+        .offset = offset,
+        .size = size,
+        .private = direction == GUEST_MEMFD_DIRECTION_TO_PRIVATE,
+    };
+
+    if (!change.private && mode == GUEST_MEMFD_CONTENT_MODE_ZERO) {
+        change.ret = clear_shared_copy(block, offset, size);
+        if (change.ret) {
+            return change.ret;
+        }
+    }
+    WITH_RCU_READ_LOCK_GUARD() {
+        flatview_for_each_range(address_space_to_flatview(
+                                    &address_space_memory),
+                                set_range_attributes, &change);
+    }
+    return change.ret ?: discard_other_copy(rb, offset, size, change.private);
+}
+
+static void two_backings_class_init(ObjectClass *oc, const void *data)
+{
+    GuestMemfdProviderClass *pc = GUEST_MEMFD_PROVIDER_CLASS(oc);
+
+    pc->begin = two_backings_begin;
+    pc->end = two_backings_end;
+    pc->convert = two_backings_convert;
+}
+
+GuestMemfdProvider *kvm_guest_memfd_two_backings_new(const char *why)
+{
+    Object *obj = object_new(TYPE_GUEST_MEMFD_PROVIDER_KVM);
+    GuestMemfdProvider *provider = GUEST_MEMFD_PROVIDER(obj);
+    GuestMemfdOffer *offer = &provider->offer;
+    int direction;
+
+    provider->type = GUEST_MEMFD_PROVIDER_TYPE_KVM_TWO_BACKINGS;
+    provider->reason = g_strdup(why);
+    for (direction = 0; direction < GUEST_MEMFD_DIRECTION__MAX; direction++) {
+        offer->how[direction][GUEST_MEMFD_CONTENT_MODE_DEFAULT] =
+            GUEST_MEMFD_REALISATION_KERNEL;
+        offer->how[direction][GUEST_MEMFD_CONTENT_MODE_ZERO] =
+            GUEST_MEMFD_REALISATION_REFUSED;
+        offer->how[direction][GUEST_MEMFD_CONTENT_MODE_PRESERVE] =
+            GUEST_MEMFD_REALISATION_REFUSED;
+    }
+    /* The launch copies what it populates. */
+    offer->preserve_before_launch = true;
+    offer->how[GUEST_MEMFD_DIRECTION_TO_SHARED]
+              [GUEST_MEMFD_CONTENT_MODE_ZERO] = GUEST_MEMFD_REALISATION_KERNEL;
+    return provider;
+}
+
+static const TypeInfo kvm_guest_memfd_backings_types[] = {
+    {
+        .name = TYPE_GUEST_MEMFD_PROVIDER_KVM,
+        .parent = TYPE_GUEST_MEMFD_PROVIDER,
+        .class_init = two_backings_class_init,
+    }
+};
+
+DEFINE_TYPES(kvm_guest_memfd_backings_types)
+
+/* --- memslots ------------------------------------------------------------ */
+
+/* @offset and @size are those of the memory that is at @gpa now. */
+static int set_recorded_attributes(const RAMBlock *rb, hwaddr gpa,
+                                   uint64_t offset, uint64_t size)
+{
+    const size_t page = qemu_real_host_page_size();
+    const unsigned long *shared = rb->attributes->bitmap;
+    unsigned long first = offset / page, end = (offset + size) / page;
+
+    while (first < end) {
+        bool is_shared = test_bit(first, shared);
+        unsigned long next = is_shared ?
+                             find_next_zero_bit(shared, end, first) :
+                             find_next_bit(shared, end, first);
+        hwaddr run_gpa = gpa + first * page - offset;
+        uint64_t run_size = (next - first) * page;
+        int ret = is_shared ?
+                  kvm_set_memory_attributes_shared(run_gpa, run_size) :
+                  kvm_set_memory_attributes_private(run_gpa, run_size);
+
+        if (ret) {
+            return ret;
+        }
+        first = next;
+    }
+    return 0;
+}
+
+int kvm_guest_memfd_slot_added(MemoryRegion *mr, hwaddr gpa, uint64_t offset,
+                               uint64_t size)
+{
+    int ret;
+
+    if (guest_memfd_is_in_place()) {
+        return 0;
+    }
+    guest_memfd_ram_block_lock(mr->ram_block);
+    ret = set_recorded_attributes(mr->ram_block, gpa, offset, size);
+    guest_memfd_ram_block_unlock(mr->ram_block);
+    return ret;
+}
