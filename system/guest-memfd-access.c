@@ -19,7 +19,6 @@
 
 #include "qemu/osdep.h"
 #include "qemu/lockable.h"
-#include "qemu/notify.h"
 #include "qemu/queue.h"
 #include "qemu/rcu.h"
 #include "qemu/thread.h"
@@ -29,12 +28,9 @@
 typedef struct Access {
     uintptr_t first;            /* in the host's memory; 0: no access yet */
     uintptr_t last;
-    struct rcu_reader_data *reader;
+    const struct rcu_reader_data *reader;
     QLIST_ENTRY(Access) next;   /* accesses_lock */
-    Notifier thread_exit;
 } Access;
-
-QEMU_DEFINE_STATIC_CO_TLS(Access, own_access)
 
 static QemuMutex accesses_lock;
 static QLIST_HEAD(, Access) accesses = QLIST_HEAD_INITIALIZER(accesses);
@@ -44,31 +40,40 @@ static void __attribute__((__constructor__)) init_lock(void)
     qemu_mutex_init(&accesses_lock);
 }
 
-static void remove_access(Notifier *notifier, void *unused)
+static void free_access(void *opaque)
 {
-    QEMU_LOCK_GUARD(&accesses_lock);
-    QLIST_REMOVE(container_of(notifier, Access, thread_exit), next);
+    Access *access = opaque;
+
+    WITH_QEMU_LOCK_GUARD(&accesses_lock) {
+        QLIST_REMOVE(access, next);
+    }
+    g_free(access);
 }
 
-static void add_access(Access *access)
-{
-    access->reader = get_ptr_rcu_reader();
-    access->thread_exit.notify = remove_access;
-    qemu_thread_atexit_add(&access->thread_exit);
+/* GLib's, as the thread may be a library's, and ends without a notice. */
+static GPrivate own_access = G_PRIVATE_INIT(free_access);
 
-    QEMU_LOCK_GUARD(&accesses_lock);
-    QLIST_INSERT_HEAD(&accesses, access, next);
+static Access *get_own_access(void)
+{
+    Access *access = g_private_get(&own_access);
+
+    if (unlikely(!access)) {
+        access = g_new0(Access, 1);
+        access->reader = get_ptr_rcu_reader();
+        g_private_set(&own_access, access);
+
+        QEMU_LOCK_GUARD(&accesses_lock);
+        QLIST_INSERT_HEAD(&accesses, access, next);
+    }
+    return access;
 }
 
 bool guest_memfd_block_access(const GuestMemfdBlock *block, uint64_t offset,
                               uint64_t *size)
 {
     const uintptr_t first = (uintptr_t)block->host + offset;
-    Access *access = get_ptr_own_access();
+    Access *access = get_own_access();
 
-    if (unlikely(!access->reader)) {
-        add_access(access);
-    }
     qatomic_set(&access->first, first);
     qatomic_set(&access->last, first + *size - 1);
     smp_mb();       /* pairs with guest_memfd_block_accessed() */

@@ -152,6 +152,48 @@ static void test_private(void)
     rig_free(rig);
 }
 
+/* So many at once that the memory of threads that ended is given back. */
+#define LIBRARY_THREADS 16
+
+typedef struct Library {
+    Rig *rig;
+    pthread_barrier_t all_here;
+} Library;
+
+static void *library_main(void *opaque)
+{
+    Library *library = opaque;
+    uint64_t size = PAGE;
+
+    rcu_register_thread();
+    rcu_read_lock();
+    g_assert_true(look(library->rig, 4, &size));
+    rcu_read_unlock();
+    rcu_unregister_thread();
+    pthread_barrier_wait(&library->all_here);
+    return NULL;
+}
+
+/* Not every thread was made by QEMU, but each is forgotten. */
+static void test_library(void)
+{
+    Library library = { .rig = start() };
+    pthread_t threads[LIBRARY_THREADS];
+    unsigned i;
+
+    pthread_barrier_init(&library.all_here, NULL, LIBRARY_THREADS);
+    for (i = 0; i < LIBRARY_THREADS; i++) {
+        g_assert_cmpint(pthread_create(&threads[i], NULL, library_main,
+                                       &library), ==, 0);
+    }
+    for (i = 0; i < LIBRARY_THREADS; i++) {
+        g_assert_cmpint(pthread_join(threads[i], NULL), ==, 0);
+    }
+    pthread_barrier_destroy(&library.all_here);
+    g_assert_cmpint(rig_convert(library.rig, TO_PRIVATE, 4, 1), ==, 0);
+    rig_free(library.rig);
+}
+
 /* A thread that converts is not in the middle of an access of its own. */
 static void test_own(void)
 {
@@ -261,6 +303,7 @@ int main(int argc, char **argv)
     g_test_add_func("/guest-memfd/access/over", test_over);
     g_test_add_func("/guest-memfd/access/cut", test_cut);
     g_test_add_func("/guest-memfd/access/private", test_private);
+    g_test_add_func("/guest-memfd/access/library", test_library);
     g_test_add_func("/guest-memfd/access/own", test_own);
     g_test_add_func("/guest-memfd/access/race", test_race);
 
