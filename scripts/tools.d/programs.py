@@ -40,6 +40,8 @@ def main_of(part, tap):
         await task
         return tap.end()
 
+    # A background job of a shell ignores it, and what that starts does, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return asyncio.run(whole())
     except (KeyboardInterrupt, asyncio.CancelledError):
