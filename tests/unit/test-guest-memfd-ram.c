@@ -8,9 +8,12 @@
  */
 
 #include "qemu/osdep.h"
+#include "hw/core/cpu.h"
 #include "qapi/error.h"
 #include "qapi/error-internal.h"
 #include "qemu/mmap-alloc.h"
+#include "qemu/rcu.h"
+#include "qemu/thread.h"
 #include "system/guest-memfd-internal.h"
 #include "system/guest-memfd-ram.h"
 #include "system/tcg.h"
@@ -243,6 +246,62 @@ static void test_not_hidden(void)
     end();
 }
 
+/* A thread of QEMU that stays in the critical section of its access. */
+typedef struct Reader {
+    bool vcpu;
+    QemuThread thread;
+    QemuSemaphore begun, end;
+} Reader;
+
+static void *reader_main(void *opaque)
+{
+    Reader *reader = opaque;
+    hwaddr len = page_size();
+
+    current_cpu = reader->vcpu ? (CPUState *)reader : NULL;
+    rcu_register_thread();
+    rcu_read_lock();
+    g_assert_true(guest_memfd_ram_block_access(&block, 0, &len));
+    qemu_sem_post(&reader->begun);
+    qemu_sem_wait(&reader->end);
+    rcu_read_unlock();
+    rcu_unregister_thread();
+    return NULL;
+}
+
+/* What a conversion says meanwhile. */
+static int convert_with_reader(bool vcpu)
+{
+    Reader reader = { .vcpu = vcpu };
+    int ret;
+
+    qemu_sem_init(&reader.begun, 0);
+    qemu_sem_init(&reader.end, 0);
+    qemu_thread_create(&reader.thread, "reader", reader_main, &reader,
+                       QEMU_THREAD_JOINABLE);
+    qemu_sem_wait(&reader.begun);
+    ret = convert(TO_PRIVATE, 0, 1);
+    qemu_sem_post(&reader.end);
+    qemu_thread_join(&reader.thread);
+    qemu_sem_destroy(&reader.begun);
+    qemu_sem_destroy(&reader.end);
+    return ret;
+}
+
+/* TCG's vCPUs never leave theirs, and the BQL keeps them away. */
+static void test_reader(void)
+{
+    start_in_place();
+    fake_ram.rig->engine.retry_timeout_ms = 0;
+    g_assert_cmpint(convert_with_reader(false), ==, -EAGAIN);
+    g_assert_cmpint(convert_with_reader(true), ==, -EAGAIN);
+    tcg_allowed = true;
+    g_assert_cmpint(convert_with_reader(false), ==, -EAGAIN);
+    g_assert_cmpint(convert_with_reader(true), ==, 0);
+    tcg_allowed = false;
+    end();
+}
+
 static int discard(uint64_t first, uint64_t pages)
 {
     return guest_memfd_ram_block_discard(&block, first * page_size(),
@@ -375,6 +434,7 @@ int main(int argc, char **argv)
         { "two-backings", test_two_backings },
         { "lock", test_lock },
         { "not-hidden", test_not_hidden },
+        { "reader", test_reader },
         { "discard", test_discard },
         { "discard-fails", test_discard_fails },
         { "find", test_find },
