@@ -128,8 +128,9 @@ int guest_memfd_run_rollback(GuestMemfdBlock *block,
 /* Let @engine work on the machine's memory. */
 void guest_memfd_ram_bind(GuestMemfdEngine *engine);
 
-/* Sets @errp, for a @feature that does not work in place. */
-void guest_memfd_refuse(const char *feature, Error **errp);
+/* Sets @errp, for a @feature that does not work with @provider. */
+void guest_memfd_refuse(const GuestMemfdProvider *provider,
+                        const char *feature, Error **errp);
 
 /* --- guest-memfd-stats.c ----------------------------------------------- */
 

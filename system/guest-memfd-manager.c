@@ -116,7 +116,7 @@ static bool set_provider(GuestMemfdManager *s, GuestMemfdProvider *provider,
 {
     if (is_in_place(provider)) {
         if (runstate_check(RUN_STATE_INMIGRATE)) {
-            guest_memfd_refuse("-incoming", errp);
+            guest_memfd_refuse(provider, "-incoming", errp);
             object_unref(OBJECT(provider));
             return false;
         }

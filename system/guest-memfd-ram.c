@@ -26,16 +26,15 @@
 #include "guest-memfd-internal.h"
 
 /* More of a remedy, where it is one. */
-static const char *or_not_in_place(void)
+static const char *or_not_in_place(const GuestMemfdProvider *provider)
 {
-    const GuestMemfdEngine *engine = guest_memfd_engine();
-
-    return engine->provider->can_be_off ?
+    return provider->can_be_off ?
            ", or set in-place=off on guest-memfd-manager" : "";
 }
 
 /* A backend that brings its own memory cannot be converted in place. */
-static bool check_own_memory(const RAMBlock *rb, Error **errp)
+static bool check_own_memory(const RAMBlock *rb,
+                             const GuestMemfdProvider *provider, Error **errp)
 {
     ERRP_GUARD();
     const char *name = memory_region_name(rb->mr);
@@ -51,7 +50,7 @@ static bool check_own_memory(const RAMBlock *rb, Error **errp)
                    "cannot be converted in place", name);
     }
     error_append_hint(errp, "Use memory-backend-memfd-private or "
-                      "memory-backend-ram%s.\n", or_not_in_place());
+                      "memory-backend-ram%s.\n", or_not_in_place(provider));
     return false;
 }
 
@@ -87,7 +86,7 @@ bool guest_memfd_ram_block_init(RAMBlock *rb, Error **errp)
         !GUEST_MEMFD_PROVIDER_GET_CLASS(engine->provider)->block_alloc) {
         return true;
     }
-    if (!check_own_memory(rb, errp)) {
+    if (!check_own_memory(rb, engine->provider, errp)) {
         return false;
     }
 
@@ -294,7 +293,8 @@ static const struct {
       "Count conversions with query-guest-memfd instead" },
 };
 
-void guest_memfd_refuse(const char *feature, Error **errp)
+void guest_memfd_refuse(const GuestMemfdProvider *provider,
+                        const char *feature, Error **errp)
 {
     ERRP_GUARD();
     int i = 0;
@@ -305,7 +305,8 @@ void guest_memfd_refuse(const char *feature, Error **errp)
     }
     error_setg(errp, "%s does not work with guest memory that is converted "
                "in place: %s", feature, limits[i].why);
-    error_append_hint(errp, "%s%s.\n", limits[i].remedy, or_not_in_place());
+    error_append_hint(errp, "%s%s.\n", limits[i].remedy,
+                      or_not_in_place(provider));
 }
 
 /* Network backends come before there is memory. */
@@ -324,7 +325,7 @@ bool guest_memfd_allows(const char *feature, Error **errp)
     if (!will_be_in_place()) {
         return true;
     }
-    guest_memfd_refuse(feature, errp);
+    guest_memfd_refuse(guest_memfd_engine()->provider, feature, errp);
     return false;
 }
 
