@@ -100,6 +100,7 @@ static bool memfd_private_get_hugetlb(Object *obj, Error **errp)
 static void memfd_private_set_hugetlb(Object *obj, bool value, Error **errp)
 {
     ERRP_GUARD();
+
     if (value) {
         error_setg(errp, "'hugetlb=on' is not supported by %s: memory is "
                    "converted in units of %zu bytes",

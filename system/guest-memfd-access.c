@@ -26,8 +26,8 @@
 
 /* Of one thread, and written by it; read by all, so all is atomic. */
 typedef struct Access {
-    uintptr_t first;            /* in the host's memory; 0: no access yet */
-    uintptr_t last;
+    uintptr_t first;            /* in the host's memory */
+    uintptr_t last;             /* 0: nowhere */
     const struct rcu_reader_data *reader;
     QLIST_ENTRY(Access) next;   /* accesses_lock */
 } Access;
@@ -73,18 +73,15 @@ bool guest_memfd_block_access(const GuestMemfdBlock *block, uint64_t offset,
 {
     const uintptr_t first = (uintptr_t)block->host + offset;
     Access *access = get_own_access();
+    bool shared;
 
     qatomic_set(&access->first, first);
     qatomic_set(&access->last, first + *size - 1);
     smp_mb();       /* pairs with guest_memfd_block_accessed() */
 
-    if (!guest_memfd_block_clamp(block, offset, size)) {
-        qatomic_set(&access->first, 0);
-        qatomic_set(&access->last, 0);
-        return false;
-    }
-    qatomic_set(&access->last, first + *size - 1);
-    return true;
+    shared = guest_memfd_block_clamp(block, offset, size);
+    qatomic_set(&access->last, shared ? first + *size - 1 : 0);
+    return shared;
 }
 
 bool guest_memfd_block_accessed(const GuestMemfdBlock *block, uint64_t offset,

@@ -92,6 +92,7 @@ static bool can_emulate(void)
 static GuestMemfdProvider *choose_provider(GuestMemfdManager *s, Error **errp)
 {
     ERRP_GUARD();
+
     if (kvm_enabled()) {
         return kvm_guest_memfd_provider_new(s->in_place, errp);
     }

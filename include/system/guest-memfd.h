@@ -11,11 +11,12 @@
  * and lives exactly as long.  The provider changes the state of pages
  * underneath, and does only what the engine tells it.
  *
- * Lock order: BQL, then GuestMemfdEngine::span_lock, then
- * GuestMemfdBlock::lock, then GuestMemfdBlock::users_lock.  The listeners of
- * a block are called with the BQL and the block's lock held.  The engine
- * never sleeps with any of them.  Who reads or writes shared memory takes
- * none, but is in an RCU read-side critical section.
+ * Lock order: BQL, then what GuestMemfdProviderClass::begin waits for, then
+ * GuestMemfdEngine::span_lock, then GuestMemfdBlock::lock, then
+ * GuestMemfdBlock::users_lock.  The listeners of a block are called with the
+ * BQL and the block's lock held.  The engine never sleeps with any of them.
+ * Who reads or writes shared memory takes none, but is in an RCU read-side
+ * critical section.
  */
 
 #ifndef SYSTEM_GUEST_MEMFD_H
