@@ -45,6 +45,12 @@ static void two_backings_end(GuestMemfdProvider *provider)
     accel_ioctl_end();
 }
 
+static int set_attributes(hwaddr gpa, uint64_t size, bool private)
+{
+    return private ? kvm_set_memory_attributes_private(gpa, size) :
+                     kvm_set_memory_attributes_shared(gpa, size);
+}
+
 /* Attributes belong to addresses: find all where the memory is mapped. */
 static bool set_range_attributes(Int128 start, Int128 len,
                                  const MemoryRegion *mr, hwaddr mr_offset,
@@ -59,9 +65,7 @@ static bool set_range_attributes(Int128 start, Int128 len,
     if (mr->ram_block != change->rb || from >= to) {
         return false;
     }
-    change->ret = change->private ?
-                  kvm_set_memory_attributes_private(gpa, to - from) :
-                  kvm_set_memory_attributes_shared(gpa, to - from);
+    change->ret = set_attributes(gpa, to - from, change->private);
     return change->ret;
 }
 
@@ -181,11 +185,8 @@ static int set_recorded_attributes(const RAMBlock *rb, hwaddr gpa,
         unsigned long next = is_shared ?
                              find_next_zero_bit(shared, end, first) :
                              find_next_bit(shared, end, first);
-        hwaddr run_gpa = gpa + first * page - offset;
-        uint64_t run_size = (next - first) * page;
-        int ret = is_shared ?
-                  kvm_set_memory_attributes_shared(run_gpa, run_size) :
-                  kvm_set_memory_attributes_private(run_gpa, run_size);
+        int ret = set_attributes(gpa + first * page - offset,
+                                 (next - first) * page, !is_shared);
 
         if (ret) {
             return ret;
