@@ -12,6 +12,10 @@
 #include "qemu/module.h"
 #include "guest-memfd-rig.h"
 
+const int rig_errors[] = {
+    EAGAIN, EINTR, ENOMEM, EINVAL, EFAULT, EOPNOTSUPP, EIO,
+};
+
 static size_t page_size(void)
 {
     return qemu_real_host_page_size();

@@ -27,11 +27,17 @@
 #define ZERO        GUEST_MEMFD_INTENT_ZERO
 #define PRESERVE    GUEST_MEMFD_INTENT_PRESERVE
 
+/* For tables of faults: what fails more often than the engine tries. */
+#define RIG_FOR_GOOD    150
+
 #define RIG_PIECES      8
 #define RIG_BLOCKS      4
 #define RIG_LISTENERS   4
 
 typedef struct Rig Rig;
+
+/* All that a provider may say. */
+extern const int rig_errors[7];
 
 /* A piece of guest-physical memory. */
 typedef struct RigPiece {

@@ -20,13 +20,6 @@
 #define EMULATED    GUEST_MEMFD_REALISATION_EMULATED
 #define REFUSED     GUEST_MEMFD_REALISATION_REFUSED
 
-/* More than the engine tries. */
-#define FOR_GOOD    150
-
-static const int errors[] = {
-    EAGAIN, EINTR, ENOMEM, EINVAL, EFAULT, EOPNOTSUPP, EIO,
-};
-
 static const CellAsk asks[] = {
     { TO_SHARED, UNSPECIFIED, GUEST_MEMFD_CONTENT_POLICY_AUTO },
     { TO_SHARED, UNSPECIFIED, GUEST_MEMFD_CONTENT_POLICY_DEFAULT },
@@ -55,21 +48,22 @@ static void test_alloc(void)
 {
     unsigned i;
 
-    for (i = 0; i < ARRAY_SIZE(errors); i++) {
+    for (i = 0; i < ARRAY_SIZE(rig_errors); i++) {
         Rig *rig = rig_new(TYPE_CELL_PROVIDER);
         Error *err = NULL;
 
-        cell_set_alloc_error(errors[i]);
+        cell_set_alloc_error(rig_errors[i]);
         g_assert_null(guest_memfd_block_new(&rig->engine, NULL, "a",
                                             qemu_real_host_page_size(),
                                             &err));
-        g_assert_nonnull(strstr(error_get_pretty(err), strerror(errors[i])));
+        g_assert_nonnull(strstr(error_get_pretty(err),
+                                strerror(rig_errors[i])));
         g_assert_true(QLIST_EMPTY(&rig->engine.blocks));
         error_free(err);
         cell_set_alloc_error(0);
         rig_free(rig);
     }
-    g_test_message("%zu cells", ARRAY_SIZE(errors));
+    g_test_message("%zu cells", ARRAY_SIZE(rig_errors));
 }
 
 /* A listener that refused to get pages back is not told of them again. */
@@ -87,15 +81,15 @@ static void add_fault(Cell cell, unsigned first, unsigned end)
     unsigned e, variant;
 
     for (; first < end; first++) {
-        for (e = 0; e < ARRAY_SIZE(errors); e++) {
+        for (e = 0; e < ARRAY_SIZE(rig_errors); e++) {
             for (variant = 0; variant < 4; variant++) {
                 *f = (CellFault) {
                     .call = first,
-                    .count = variant & 1 ? FOR_GOOD : 1,
-                    .error = -errors[e],
+                    .count = variant & 1 ? RIG_FOR_GOOD : 1,
+                    .error = -rig_errors[e],
                     .progress = variant >> 1,
                 };
-                if (makes_sense(&cell, errors[e])) {
+                if (makes_sense(&cell, rig_errors[e])) {
                     cell_run(&cell);
                 }
             }
@@ -112,8 +106,8 @@ static void fail_provider(Cell cell)
 
     f->count = 1;
     for (f->call = 0; f->call < calls; f->call++) {
-        for (e = 0; e < ARRAY_SIZE(errors); e++) {
-            f->error = -errors[e];
+        for (e = 0; e < ARRAY_SIZE(rig_errors); e++) {
+            f->error = -rig_errors[e];
             for (i = 0; i < ARRAY_SIZE(progress); i++) {
                 f->progress = progress[i];
                 cell.impatient = true;
@@ -139,8 +133,8 @@ static void fail_listener(Cell cell, unsigned listener)
     times = times_asked(&cell, listener);
     cell.listener = listener;
     for (cell.agrees = 0; cell.agrees < times; cell.agrees++) {
-        for (e = 0; e < ARRAY_SIZE(errors); e++) {
-            cell.refusal = -errors[e];
+        for (e = 0; e < ARRAY_SIZE(rig_errors); e++) {
+            cell.refusal = -rig_errors[e];
             cell.impatient = true;
             cell_run(&cell);
             cell.impatient = false;

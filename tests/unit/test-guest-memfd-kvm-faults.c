@@ -19,13 +19,6 @@
 #define PRIVATE     GUEST_MEMFD_ATTR_PRIVATE
 #define KEPT        GUEST_MEMFD_ATTR_PRESERVE
 
-/* More than the engine tries. */
-#define FOR_GOOD    150
-
-static const int errors[] = {
-    EAGAIN, EINTR, ENOMEM, EINVAL, EFAULT, EOPNOTSUPP, EIO,
-};
-
 typedef struct Kernel {
     const char *name;
     bool two_backings, launched;
@@ -337,7 +330,7 @@ static void add_fault(unsigned first, unsigned end)
 
     for (; first < end; first++) {
         for (e = 0; e < ARRAY_SIZE(later); e++) {
-            for (times = 1; times <= FOR_GOOD; times += FOR_GOOD - 1) {
+            for (times = 1; times <= RIG_FOR_GOOD; times += RIG_FOR_GOOD - 1) {
                 fake.faults[1] = (FakeFault) { first, times, -later[e] };
                 run_cell();
             }
@@ -361,7 +354,7 @@ static void fail_with(unsigned call, int error)
         the.impatient = false;
         add_fault(call + 1, run_cell());
         if (!worth_another_try(-error)) {
-            fake.faults[0].count = FOR_GOOD;
+            fake.faults[0].count = RIG_FOR_GOOD;
             run_cell();
         }
     }
@@ -374,8 +367,8 @@ static void fail_each_call(void)
     memset(fake.faults, 0, sizeof(fake.faults));
     calls = run_cell();
     for (call = 0; call < calls; call++) {
-        for (e = 0; e < ARRAY_SIZE(errors); e++) {
-            fail_with(call, errors[e]);
+        for (e = 0; e < ARRAY_SIZE(rig_errors); e++) {
+            fail_with(call, rig_errors[e]);
         }
     }
 }
