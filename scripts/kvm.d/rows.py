@@ -81,6 +81,13 @@ def flags_check(setting, trace):
     return bool(sent) == want and not bad, f'{sent} ioctls, {bad[:3]}'
 
 
+def bytes_result(tap, inner, done, text):
+    """The guest's own verdict, once QEMU has ended."""
+    bad = [r['line'] for r in inner.records if r['kind'] == 'fail']
+    tap.result(done['mismatches'] == '0' and inner.status == 1, text,
+               '\n'.join(bad[:20] or [str(inner.status)]))
+
+
 async def matrix_row(l1, tap, setting, vcpus, backends, guest):
     """The bare-metal guest, all cases, every byte."""
     name = f'{setting}, {vcpus} vCPU, {backends} backend'
@@ -94,10 +101,7 @@ async def matrix_row(l1, tap, setting, vcpus, backends, guest):
                    if r['kind'] == 'stats')
     tap.say(f'{name}: {done["conversions"]} conversions, '
             f'{done["bytes"]} bytes checked')
-    bad = [r['line'] for r in inner.records if r['kind'] == 'fail']
-    tap.result(done['mismatches'] == '0' and inner.status == 1,
-               f'{name}: every byte is as promised',
-               '\n'.join(bad[:20] or [str(inner.status)]))
+    bytes_result(tap, inner, done, f'{name}: every byte is as promised')
     tap.result(info.get('provider') == PROVIDERS[setting] and
                bool(info['provider-reason']),
                f'{name}: provider {PROVIDERS[setting]}: '
@@ -157,10 +161,8 @@ async def host_access_row(l1, tap, setting, seconds=10):
             if line.startswith('host-access ')]
     tap.say(f'{setting}: {done["conversions"]} conversions; ' +
             '; '.join(r['line'] for r in said))
-    bad = [r['line'] for r in inner.records if r['kind'] == 'fail']
-    tap.result(done['mismatches'] == '0' and inner.status == 1,
-               f'{setting}: every byte is as promised while QEMU touches '
-               'private pages', '\n'.join(bad[:20] or [str(inner.status)]))
+    bytes_result(tap, inner, done, f'{setting}: every byte is as promised '
+                 'while QEMU touches private pages')
     tap.result(len(said) == 4 and
                all(int(r['private']) and int(r['sigbus']) and
                    r['bad'] == '0' for r in said),
@@ -270,10 +272,8 @@ async def reset_row(l1, tap, setting, count, seed=2):
         await l1.until_word('hello via')
         done = await inner.until('done')
         info = await inner.finish()
-    bad = [r['line'] for r in inner.records if r['kind'] == 'fail']
-    tap.result(done['mismatches'] == '0' and inner.status == 1,
-               f'{setting}: every byte is as promised after a reset',
-               '\n'.join(bad[:20] or [str(inner.status)]))
+    bytes_result(tap, inner, done,
+                 f'{setting}: every byte is as promised after a reset')
     tap.result(adds_up(info) and total(info, 'origins', 'reset') > 0,
                f'{setting}: a reset made memory shared again', str(info))
 
