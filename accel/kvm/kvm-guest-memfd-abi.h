@@ -1,12 +1,13 @@
 /*
- * KVM's in-place conversion of guest_memfd: numbers no released kernel
- * header has yet
+ * KVM's in-place conversion of guest_memfd: what QEMU's copy of the kernel's
+ * headers does not have yet
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * The ioctl and its struct are those of "guest_memfd: In-place conversion
- * support" from RFC v5 to v8.  The content modes are RFC v5's.  See
- * kernel/README.md for the reference kernel.
+ * support" from RFC v5 to v8, and of Linux 7.4.  The content modes are RFC
+ * v5's; in Linux 7.4 flags must be 0.  See kernel/README.md for the
+ * reference kernel.
  */
 
 #ifndef ACCEL_KVM_KVM_GUEST_MEMFD_ABI_H
@@ -32,11 +33,12 @@ QEMU_BUILD_BUG_ON(sizeof(struct kvm_guest_memfd_attributes) != 128);
 #define KVM_GUEST_MEMFD_FLAG_PRESERVE   (1ULL << 1)
 
 /*
- * Capability numbers that kernels have used, newest first.  They moved
- * between revisions and other architectures took some of them since, so a
- * number alone proves nothing.  4096 and 4097 are the reference kernel's.
+ * Numbers of capabilities that kernels have used, newest first.  They moved
+ * between revisions, other capabilities took some of them, and released
+ * kernels have others: a number proves nothing, nor does its absence.  4096
+ * and 4097 are the reference kernel's.
  */
 #define KVM_GUEST_MEMFD_ATTRIBUTES_CAPS { 4096, 250, 249, 248, 246 }
-#define KVM_GUEST_MEMFD_FLAGS_CAPS      { 4097, 250 }
+#define KVM_GUEST_MEMFD_FLAGS_CAPS      { 4097 }
 
 #endif /* ACCEL_KVM_KVM_GUEST_MEMFD_ABI_H */

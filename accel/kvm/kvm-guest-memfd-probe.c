@@ -3,9 +3,11 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A capability is a claim; the ioctl on a scratch guest_memfd is the
- * proof.  Where they disagree the probe takes the lower step.  The type of
- * the VM plays no part: KVM answers for this very VM.
+ * The number of the capability differs between kernels, and other
+ * capabilities have taken the numbers that were proposed.  So a page of a
+ * scratch guest_memfd is converted both ways, and what it holds and whether
+ * it can be accessed is the proof.  The type of the VM plays no part: KVM
+ * answers for this very VM.
  */
 
 #include "qemu/osdep.h"
@@ -13,8 +15,17 @@
 
 #define ZERO        KVM_GUEST_MEMFD_FLAG_ZERO
 #define PRESERVE    KVM_GUEST_MEMFD_FLAG_PRESERVE
+#define UNKNOWN     (1ULL << 63)
 #define TO_SHARED   GUEST_MEMFD_DIRECTION_TO_SHARED
 #define TO_PRIVATE  GUEST_MEMFD_DIRECTION_TO_PRIVATE
+
+typedef struct Scratch {
+    KvmGuestMemfdKernel *kernel;
+    int fd;
+    uint8_t *bytes;                 /* of one page */
+} Scratch;
+
+/* --- what the kernel claims -------------------------------------------- */
 
 static bool claims_in_place(KvmGuestMemfdKernel *kernel)
 {
@@ -31,7 +42,7 @@ static bool claims_in_place(KvmGuestMemfdKernel *kernel)
 }
 
 /* Other capabilities may have taken a number: only known bits count. */
-static uint64_t claimed_flags(KvmGuestMemfdKernel *kernel)
+static bool claims_modes(KvmGuestMemfdKernel *kernel)
 {
     static const unsigned caps[] = KVM_GUEST_MEMFD_FLAGS_CAPS;
     int i;
@@ -40,14 +51,29 @@ static uint64_t claimed_flags(KvmGuestMemfdKernel *kernel)
         int flags = kernel->check_extension(kernel, caps[i]);
 
         if (flags > 0 && !(flags & ~(ZERO | PRESERVE))) {
-            return flags;
+            return true;
         }
     }
-    return 0;
+    return false;
 }
 
-static int set_page(KvmGuestMemfdKernel *kernel, int fd,
-                    GuestMemfdDirection direction, uint64_t flags)
+/* --- the page ---------------------------------------------------------- */
+
+static bool fill(Scratch *s, uint8_t byte)
+{
+    memset(s->bytes, byte, qemu_real_host_page_size());
+    return !s->kernel->write(s->kernel, s->bytes);
+}
+
+static bool holds(Scratch *s, uint8_t byte)
+{
+    const size_t size = qemu_real_host_page_size();
+
+    return !s->kernel->read(s->kernel, s->bytes) && s->bytes[0] == byte &&
+           !memcmp(s->bytes, s->bytes + 1, size - 1);
+}
+
+static int set_page(Scratch *s, GuestMemfdDirection direction, uint64_t flags)
 {
     struct kvm_guest_memfd_attributes attributes = {
         .size = qemu_real_host_page_size(),
@@ -56,104 +82,164 @@ static int set_page(KvmGuestMemfdKernel *kernel, int fd,
         .flags = flags,
     };
 
-    return kernel->set_attributes(kernel, fd, &attributes);
+    return s->kernel->set_attributes(s->kernel, s->fd, &attributes);
 }
+
+/* QEMU can access a page if it is shared, and only then. */
+static bool looks_like(Scratch *s, GuestMemfdDirection direction)
+{
+    return s->kernel->read(s->kernel, s->bytes) ==
+           (direction == TO_PRIVATE ? -EFAULT : 0);
+}
+
+static int convert(Scratch *s, GuestMemfdDirection direction, uint64_t flags)
+{
+    return set_page(s, direction, flags) ?:
+           looks_like(s, direction) ? 0 : -EIO;
+}
+
+/* --- content modes ----------------------------------------------------- */
 
 /*
- * Does the kernel take @flag in this direction?  EOPNOTSUPP is an honest
- * no; any other error contradicts the capability and sets @distrust.
+ * Convert the page with @flag, or without where the kernel says that it
+ * cannot in this direction.  Any other error is a contradiction: false.
  */
-static bool takes(KvmGuestMemfdKernel *kernel, int fd,
-                  GuestMemfdDirection direction, uint64_t flag,
-                  bool *distrust)
+static bool try_mode(Scratch *s, GuestMemfdDirection direction, uint64_t flag,
+                     KvmGuestMemfdProbe *probe)
 {
-    int ret = set_page(kernel, fd, direction, flag);
+    int ret = convert(s, direction, flag);
 
-    *distrust |= ret && ret != -EOPNOTSUPP;
-    return !ret;
+    if (!ret) {
+        probe->modes[direction] |= flag;
+        return true;
+    }
+    return ret == -EOPNOTSUPP && !convert(s, direction, 0);
 }
 
-static void probe_modes(KvmGuestMemfdKernel *kernel, int fd, uint64_t flags,
-                        KvmGuestMemfdProbe *probe)
+/* Bytes can be followed only where both directions preserve them. */
+static bool preserve_works(Scratch *s, KvmGuestMemfdProbe *probe)
 {
-    bool distrust = false;
+    if (!fill(s, 0x5a) || !try_mode(s, TO_PRIVATE, PRESERVE, probe) ||
+        !try_mode(s, TO_SHARED, PRESERVE, probe)) {
+        return false;
+    }
+    return !(probe->modes[TO_PRIVATE] & PRESERVE) ||
+           !(probe->modes[TO_SHARED] & PRESERVE) || holds(s, 0x5a);
+}
 
-    if ((flags & PRESERVE) &&
-        takes(kernel, fd, TO_PRIVATE, PRESERVE, &distrust)) {
-        probe->modes[TO_PRIVATE] |= PRESERVE;
+static bool zero_works(Scratch *s, KvmGuestMemfdProbe *probe)
+{
+    if (!fill(s, 0xa5) ||
+        convert(s, TO_PRIVATE, probe->modes[TO_PRIVATE] & PRESERVE) ||
+        !try_mode(s, TO_SHARED, ZERO, probe)) {
+        return false;
     }
-    if ((flags & PRESERVE) &&
-        takes(kernel, fd, TO_SHARED, PRESERVE, &distrust)) {
-        probe->modes[TO_SHARED] |= PRESERVE;
-    }
-    if ((flags & ZERO) && takes(kernel, fd, TO_SHARED, ZERO, &distrust)) {
-        probe->modes[TO_SHARED] |= ZERO;
-    }
-    /* A kernel that takes both at once does not know what they mean. */
-    if (flags == (ZERO | PRESERVE) &&
-        set_page(kernel, fd, TO_SHARED, flags) != -EINVAL) {
-        distrust = true;
-    }
+    return !(probe->modes[TO_SHARED] & ZERO) || holds(s, 0);
+}
 
-    if (distrust) {
-        probe->modes[TO_PRIVATE] = 0;
-        probe->modes[TO_SHARED] = 0;
-        probe->why = "KVM converts in place; the content modes that it "
-                     "claims do not work";
-    } else if (flags) {
-        probe->why = "KVM converts in place and takes content modes";
+/* A kernel that takes everything does not know what the flags mean. */
+static bool rejects_nonsense(Scratch *s)
+{
+    return set_page(s, TO_SHARED, ZERO | PRESERVE) == -EINVAL &&
+           set_page(s, TO_SHARED, UNKNOWN) == -EINVAL;
+}
+
+/* The page is shared, and no flag does anything to it. */
+static bool knows_no_modes(Scratch *s)
+{
+    return set_page(s, TO_SHARED, PRESERVE) == -EINVAL &&
+           set_page(s, TO_SHARED, ZERO) == -EINVAL;
+}
+
+static void probe_modes(Scratch *s, KvmGuestMemfdProbe *probe)
+{
+    if (knows_no_modes(s)) {
+        probe->why = claims_modes(s->kernel) ?
+            "KVM converts in place; the content modes that it claims do not "
+            "work" :
+            "KVM converts in place and promises no contents";
+    } else if (rejects_nonsense(s) && preserve_works(s, probe) &&
+               zero_works(s, probe)) {
+        probe->why = probe->modes[TO_SHARED] | probe->modes[TO_PRIVATE] ?
+            "KVM converts in place and takes content modes" :
+            "KVM converts in place and promises no contents";
+    } else {
+        memset(probe->modes, 0, sizeof(probe->modes));
+        probe->why = "KVM converts in place; its content modes do not work";
     }
 }
 
-static void probe_scratch(KvmGuestMemfdKernel *kernel, int fd,
-                          KvmGuestMemfdProbe *probe)
-{
-    int ret = set_page(kernel, fd, TO_SHARED, 0);
+/* --- conversion -------------------------------------------------------- */
 
+static const char *why_no_ioctl(bool claimed, int error)
+{
+    if (error == -ENOTTY || error == -EINVAL) {
+        return !claimed ? "KVM does not offer in-place conversion" :
+               error == -EINVAL ?
+               "KVM claims in-place conversion, but not for this VM" :
+               "KVM claims in-place conversion, but its ioctl does not work";
+    }
+    return "KVM has in-place conversion, but cannot convert";
+}
+
+/* Returns NULL if the page can be converted in both directions. */
+static const char *why_not_convertible(Scratch *s, bool claimed)
+{
+    int ret;
+
+    if (s->kernel->map(s->kernel, s->fd) || !fill(s, 0x5a) ||
+        !holds(s, 0x5a)) {
+        return "KVM cannot map guest_memfd memory that starts shared";
+    }
+    ret = set_page(s, TO_PRIVATE, 0);
     if (ret) {
-        probe->why = ret == -EINVAL ?
-            "KVM claims in-place conversion, but not for this VM" :
-            "KVM claims in-place conversion, but its ioctl does not work";
-        return;
+        return why_no_ioctl(claimed, ret);
     }
-    if (set_page(kernel, fd, TO_PRIVATE, 0) ||
-        set_page(kernel, fd, TO_SHARED, 0)) {
-        probe->why = "KVM claims in-place conversion, but cannot convert";
-        return;
+    if (!looks_like(s, TO_PRIVATE)) {
+        return "KVM has in-place conversion, but QEMU can access private "
+               "memory";
     }
-    probe->in_place = true;
-    probe->why = "KVM converts in place and promises no contents";
-    probe_modes(kernel, fd, claimed_flags(kernel), probe);
+    /* Memory that is shared again can be written to, and is what it was. */
+    if (convert(s, TO_SHARED, 0) || !fill(s, 0xa5) || !holds(s, 0xa5)) {
+        return "KVM has in-place conversion, but cannot convert";
+    }
+    return NULL;
+}
+
+static const char *why_no_scratch(bool claimed, int error)
+{
+    if (error == -EINVAL) {
+        return claimed ? "KVM claims in-place conversion, but has no "
+                         "guest_memfd memory that starts shared" :
+                         "KVM does not offer in-place conversion";
+    }
+    return "KVM cannot create guest_memfd memory that starts shared";
 }
 
 KvmGuestMemfdProbe kvm_guest_memfd_probe_kernel(KvmGuestMemfdKernel *kernel)
 {
-    const uint64_t flags = GUEST_MEMFD_FLAG_MMAP |
-                           GUEST_MEMFD_FLAG_INIT_SHARED;
+    g_autofree uint8_t *bytes = g_malloc(qemu_real_host_page_size());
+    Scratch s = { .kernel = kernel, .bytes = bytes };
     KvmGuestMemfdProbe probe = { };
-    int fd, ret;
+    bool claimed;
 
     if (kernel->check_extension(kernel, KVM_CAP_GUEST_MEMFD) <= 0 ||
         kernel->check_extension(kernel, KVM_CAP_USER_MEMORY2) <= 0) {
         probe.why = "KVM has no guest_memfd";
         return probe;
     }
-    if (!claims_in_place(kernel)) {
-        probe.why = "KVM does not offer in-place conversion";
+    claimed = claims_in_place(kernel);
+    s.fd = kernel->create(kernel, GUEST_MEMFD_FLAG_MMAP |
+                                  GUEST_MEMFD_FLAG_INIT_SHARED);
+    if (s.fd < 0) {
+        probe.why = why_no_scratch(claimed, s.fd);
         return probe;
     }
-    ret = kernel->check_extension(kernel, KVM_CAP_GUEST_MEMFD_FLAGS);
-    if (ret < 0 || (ret & flags) != flags) {
-        probe.why = "KVM cannot map guest_memfd memory that starts shared";
-        return probe;
+    probe.why = why_not_convertible(&s, claimed);
+    probe.in_place = !probe.why;
+    if (probe.in_place) {
+        probe_modes(&s, &probe);
     }
-
-    fd = kernel->create(kernel, flags);
-    if (fd < 0) {
-        probe.why = "KVM cannot create guest_memfd memory that starts shared";
-        return probe;
-    }
-    probe_scratch(kernel, fd, &probe);
-    kernel->close(kernel, fd);
+    kernel->close(kernel, s.fd);
     return probe;
 }

@@ -10,13 +10,22 @@
 #include "kvm-guest-memfd-abi.h"
 #include "qapi/qapi-types-guest-memfd-common.h"
 
-/* The kernel, or a test's idea of one.  Errors are negative errno values. */
+/*
+ * The kernel, or a test's fake of one.  Errors are negative errno values.
+ *
+ * @create: a guest_memfd of one page.
+ * @map: map the whole file, for @read and @write, until @close.
+ * @read, @write: copy one page out of, or into, the mapping.  -EFAULT where
+ *     the memory cannot be accessed; never a signal.
+ */
 typedef struct KvmGuestMemfdKernel {
     int (*check_extension)(struct KvmGuestMemfdKernel *kernel, unsigned cap);
-    /* A guest_memfd of one page. */
     int (*create)(struct KvmGuestMemfdKernel *kernel, uint64_t flags);
+    int (*map)(struct KvmGuestMemfdKernel *kernel, int fd);
     int (*set_attributes)(struct KvmGuestMemfdKernel *kernel, int fd,
                           struct kvm_guest_memfd_attributes *attributes);
+    int (*read)(struct KvmGuestMemfdKernel *kernel, void *page);
+    int (*write)(struct KvmGuestMemfdKernel *kernel, const void *page);
     void (*close)(struct KvmGuestMemfdKernel *kernel, int fd);
 } KvmGuestMemfdKernel;
 
@@ -33,9 +42,10 @@ typedef struct KvmGuestMemfdProbe {
 } KvmGuestMemfdProbe;
 
 /*
- * kvm_guest_memfd_probe_kernel: ask for capabilities, and confirm them
+ * kvm_guest_memfd_probe_kernel: convert a scratch page and look at it
  *
- * Claims that the ioctl does not confirm are not believed.
+ * What the page shows decides.  Capabilities have no part in that; they
+ * make @why say more.
  */
 KvmGuestMemfdProbe kvm_guest_memfd_probe_kernel(KvmGuestMemfdKernel *kernel);
 

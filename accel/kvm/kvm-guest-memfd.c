@@ -9,7 +9,6 @@
  */
 
 #include "qemu/osdep.h"
-#include <sys/ioctl.h>
 #include "hw/boards.h"
 #include "qapi/error.h"
 #include "qemu/error-report.h"
@@ -22,9 +21,8 @@
 #include "system/kvm_int.h"
 #include "system/ramblock.h"
 #include "kvm-guest-memfd-backings.h"
-#include "kvm-guest-memfd-probe.h"
+#include "kvm-guest-memfd-kernel.h"
 #include "kvm-guest-memfd-sigbus.h"
-#include "trace.h"
 
 #define TYPE_GUEST_MEMFD_PROVIDER_KVM_IN_PLACE \
     "guest-memfd-provider-kvm-in-place"
@@ -47,61 +45,14 @@ static struct {
     .probe.why = "KVM was not asked",
 };
 
-static int set_attributes(int fd,
-                          struct kvm_guest_memfd_attributes *attributes)
-{
-    int ret = kvm_device_ioctl(fd, KVM_GUEST_MEMFD_SET_ATTRIBUTES,
-                               attributes);
-
-    trace_kvm_guest_memfd_set_attributes(fd, attributes->offset,
-                                         attributes->size,
-                                         attributes->attributes,
-                                         attributes->flags, ret);
-    return ret;
-}
-
-/* --- probing ----------------------------------------------------------- */
-
-static int kernel_check_extension(KvmGuestMemfdKernel *kernel, unsigned cap)
-{
-    return kvm_vm_check_extension(kvm_state, cap);
-}
-
-static int kernel_create(KvmGuestMemfdKernel *kernel, uint64_t flags)
-{
-    struct kvm_create_guest_memfd create = {
-        .size = qemu_real_host_page_size(),
-        .flags = flags,
-    };
-
-    return kvm_vm_ioctl(kvm_state, KVM_CREATE_GUEST_MEMFD, &create);
-}
-
-static int kernel_set_attributes(KvmGuestMemfdKernel *kernel, int fd,
-                                 struct kvm_guest_memfd_attributes *attributes)
-{
-    return set_attributes(fd, attributes);
-}
-
-static void kernel_close(KvmGuestMemfdKernel *kernel, int fd)
-{
-    close(fd);
-}
-
-static KvmGuestMemfdKernel real_kernel = {
-    .check_extension = kernel_check_extension,
-    .create = kernel_create,
-    .set_attributes = kernel_set_attributes,
-    .close = kernel_close,
-};
-
 bool kvm_guest_memfd_init(MachineState *ms, bool two_backings)
 {
     kvm_guest_memfd.two_backings = two_backings;
     if (!machine_require_guest_memfd(ms)) {
         return false;
     }
-    kvm_guest_memfd.probe = kvm_guest_memfd_probe_kernel(&real_kernel);
+    kvm_guest_memfd.probe = kvm_guest_memfd_probe_kernel(
+        kvm_guest_memfd_kernel());
     if (kvm_guest_memfd.probe.in_place && !ms->cgs->starts_shared) {
         kvm_guest_memfd.probe.in_place = false;
         kvm_guest_memfd.probe.why = "this guest's launch needs a second copy "
@@ -163,7 +114,7 @@ static int in_place_convert(GuestMemfdProvider *provider,
     int ret;
 
     kvm_guest_memfd_sweep(block->host);
-    ret = set_attributes(block->fd, &attributes);
+    ret = kvm_guest_memfd_set_attributes(block->fd, &attributes);
     if (ret == -EAGAIN || ret == -EOPNOTSUPP || ret == -ENOMEM) {
         *error_offset = attributes.error_offset;
     }
@@ -220,11 +171,11 @@ static void set_offer(KvmGuestMemfdInPlace *s, const KvmGuestMemfdProbe *probe)
 /* What is offered may end when the guest is launched: ask again. */
 static void in_place_launched(GuestMemfdProvider *provider)
 {
-    KvmGuestMemfdProbe probe = kvm_guest_memfd_probe_kernel(&real_kernel);
+    KvmGuestMemfdProbe probe = kvm_guest_memfd_probe_kernel(
+        kvm_guest_memfd_kernel());
 
-    if (probe.in_place) {
-        set_offer(GUEST_MEMFD_PROVIDER_KVM_IN_PLACE(provider), &probe);
-    } else {
+    set_offer(GUEST_MEMFD_PROVIDER_KVM_IN_PLACE(provider), &probe);
+    if (!probe.in_place) {
         warn_report_once("guest-memfd-manager: %s any more", probe.why);
     }
 }

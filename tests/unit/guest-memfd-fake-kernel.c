@@ -17,6 +17,9 @@
 
 #define PRIVATE KVM_MEMORY_ATTRIBUTE_PRIVATE
 
+static const unsigned in_place_caps[] = KVM_GUEST_MEMFD_ATTRIBUTES_CAPS;
+static const unsigned modes_caps[] = KVM_GUEST_MEMFD_FLAGS_CAPS;
+
 FakeKernel fake = { .scratch = -1 };
 
 /* Only passed on, to functions of this file. */
@@ -30,8 +33,9 @@ static size_t page_size(void)
 void fake_in_place(uint64_t to_shared, uint64_t to_private)
 {
     fake = (FakeKernel) {
-        .claims_in_place = true,
-        .claims_modes = to_shared | to_private,
+        .in_place_cap = in_place_caps[0],
+        .in_place_value = PRIVATE,
+        .modes_cap = to_shared | to_private ? modes_caps[0] : 0,
         .file_flags = GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED,
         .in_place = true,
         .content_modes = to_shared | to_private,
@@ -39,6 +43,13 @@ void fake_in_place(uint64_t to_shared, uint64_t to_private)
         .scratch = -1,
         .log = g_string_new(NULL),
     };
+}
+
+void fake_two_backings(void)
+{
+    fake.in_place_cap = fake.modes_cap = 0;
+    fake.in_place = fake.content_modes = false;
+    fake.file_flags = GUEST_MEMFD_FLAG_MMAP;
 }
 
 FakeMemory *fake_add_memory(void)
@@ -69,6 +80,7 @@ void fake_end(void)
     if (fake.log) {
         g_string_free(fake.log, true);
     }
+    g_free(fake.scratch_bytes);
     fake = (FakeKernel) { .scratch = -1 };
 }
 
@@ -177,11 +189,14 @@ static int check_flags(const struct kvm_guest_memfd_attributes *a)
 {
     const uint64_t known = fake.content_modes ? FLAG_ZERO | FLAG_PRESERVE : 0;
 
+    if (fake.lie == LIE_TAKES_ANY_FLAG) {
+        return 0;
+    }
     if (a->flags & ~known) {
         return -EINVAL;
     }
     if (ctpop64(a->flags) > 1) {
-        return fake.takes_both_modes ? 0 : -EINVAL;
+        return fake.lie == LIE_TAKES_BOTH_MODES ? 0 : -EINVAL;
     }
     return 0;
 }
@@ -199,7 +214,8 @@ static int check(const struct kvm_guest_memfd_attributes *a, uint64_t size)
         a->offset + a->size > size) {
         return -EINVAL;
     }
-    if (a->flags & ~fake.modes[direction_of(a)] && ctpop64(a->flags) == 1) {
+    if (fake.lie != LIE_TAKES_ANY_FLAG && ctpop64(a->flags) == 1 &&
+        a->flags & ~fake.modes[direction_of(a)]) {
         return -EOPNOTSUPP;
     }
     if (fake.one_way && direction_of(a) == TO_PRIVATE) {
@@ -208,17 +224,66 @@ static int check(const struct kvm_guest_memfd_attributes *a, uint64_t size)
     return 0;
 }
 
+/* --- the scratch page: its file is empty while it is private ------------ */
+
+static void scratch_to_private(uint64_t flags)
+{
+    fake.scratch_bytes = g_malloc(page_size());
+    g_assert_cmpint(pread(fake.scratch, fake.scratch_bytes, page_size(), 0),
+                    ==, page_size());
+    if (flags == FLAG_PRESERVE && fake.lie == LIE_FORGETS) {
+        memset(fake.scratch_bytes, 0x11, page_size());
+    }
+    if (fake.lie != LIE_ACCESSIBLE) {
+        g_assert_cmpint(ftruncate(fake.scratch, 0), ==, 0);
+    }
+}
+
+static void scratch_to_shared(uint64_t flags)
+{
+    g_autofree uint8_t *bytes = g_steal_pointer(&fake.scratch_bytes);
+
+    if (fake.lie == LIE_STAYS_PRIVATE) {
+        return;
+    }
+    if (fake.content_modes && !flags) {
+        memset(bytes, FAKE_SCRAMBLED & 0xff, page_size());
+    } else if (flags == FLAG_ZERO && fake.lie != LIE_NOT_CLEARED) {
+        /* The last byte is as good as the first. */
+        memset(bytes, 0, page_size());
+    } else if (flags == FLAG_ZERO) {
+        memset(bytes, 0, page_size() - 1);
+        bytes[page_size() - 1] = 1;
+    }
+    g_assert_cmpint(pwrite(fake.scratch, bytes, page_size(), 0), ==,
+                    page_size());
+}
+
 /* What is shown here may be asked for later, and nothing else. */
 static int set_scratch(const struct kvm_guest_memfd_attributes *a)
 {
     int ret = check(a, page_size());
 
-    if (!ret) {
-        fake.scratch_private = a->attributes;
-        fake.confirmed[direction_of(a)] |= a->flags;
+    if (fake.scratch_busy) {
+        fake.scratch_busy--;
+        return -EAGAIN;
     }
-    return ret;
+    if (ret || fake.scratch_error) {
+        return ret ?: fake.scratch_error;
+    }
+    fake.confirmed[direction_of(a)] |= a->flags;
+    if (!!a->attributes != fake.scratch_private) {
+        fake.scratch_private = a->attributes;
+        if (a->attributes) {
+            scratch_to_private(a->flags);
+        } else {
+            scratch_to_shared(a->flags);
+        }
+    }
+    return 0;
 }
+
+/* --- the memory of the guest --------------------------------------------- */
 
 static const char *flags_str(uint64_t flags)
 {
@@ -279,19 +344,27 @@ int kvm_device_ioctl(int fd, unsigned long type, ...)
 
 int kvm_vm_check_extension(KVMState *s, unsigned extension)
 {
-    static const unsigned in_place[] = KVM_GUEST_MEMFD_ATTRIBUTES_CAPS;
-    static const unsigned modes[] = KVM_GUEST_MEMFD_FLAGS_CAPS;
-
     if (extension == KVM_CAP_GUEST_MEMFD || extension == KVM_CAP_USER_MEMORY2) {
         return !fake.no_guest_memfd;
     }
     if (extension == KVM_CAP_GUEST_MEMFD_FLAGS) {
         return fake.file_flags;
     }
-    if (extension == in_place[0]) {
-        return fake.claims_in_place ? PRIVATE : 0;
+    if (extension == fake.in_place_cap) {
+        return fake.in_place_value;
     }
-    return extension == modes[0] ? fake.claims_modes : 0;
+    return extension == fake.modes_cap ?
+           fake.modes[TO_SHARED] | fake.modes[TO_PRIVATE] : 0;
+}
+
+/* Mapping its file fails from now on. */
+static int unmappable(int fd)
+{
+    int other = eventfd(0, EFD_CLOEXEC);
+
+    g_assert_cmpint(dup2(other, fd), ==, fd);
+    close(other);
+    return fd;
 }
 
 int kvm_vm_ioctl(KVMState *s, unsigned long type, ...)
@@ -303,15 +376,21 @@ int kvm_vm_ioctl(KVMState *s, unsigned long type, ...)
     create = va_arg(ap, const struct kvm_create_guest_memfd *);
     va_end(ap);
     g_assert_cmphex(type, ==, KVM_CREATE_GUEST_MEMFD);
-    g_assert_cmphex(create->flags & ~fake.file_flags, ==, 0);
     g_assert_cmphex(create->size, ==, page_size());
+    /* Later kernels give them a meaning. */
+    g_assert_true(buffer_is_zero(create->reserved, sizeof(create->reserved)));
+    if (create->flags & ~fake.file_flags) {
+        return -EINVAL;
+    }
     if (fake.create_error) {
         return fake.create_error;
     }
     fake.confirmed[TO_SHARED] = fake.confirmed[TO_PRIVATE] = 0;
+    fake.scratch_private = false;
+    g_clear_pointer(&fake.scratch_bytes, g_free);
     fake.scratch = qemu_memfd_create("scratch", create->size, false, 0, 0,
                                      &error_abort);
-    return fake.scratch;
+    return fake.cannot_map ? unmappable(fake.scratch) : fake.scratch;
 }
 
 int kvm_create_guest_memfd(uint64_t size, uint64_t flags, Error **errp)
@@ -333,13 +412,7 @@ int kvm_create_guest_memfd(uint64_t size, uint64_t flags, Error **errp)
     m->shared_copy = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED,
                           m->fd, 0);
     m->private_copy = m->shared_copy;
-    if (fake.cannot_map) {
-        int other = eventfd(0, EFD_CLOEXEC);
-
-        g_assert_cmpint(dup2(other, m->fd), ==, m->fd);
-        close(other);
-    }
-    return m->fd;
+    return fake.cannot_map ? unmappable(m->fd) : m->fd;
 }
 
 /* The C library's is hidden by this one. */

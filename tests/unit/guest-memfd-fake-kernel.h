@@ -53,22 +53,41 @@ typedef struct FakeFault {
     unsigned at;
 } FakeFault;
 
+/*
+ * What the ioctl does other than its contract says.  With LIE_ACCESSIBLE
+ * private memory can be read; LIE_FORGETS loses bytes that were to be
+ * preserved, and LIE_NOT_CLEARED keeps those that were to be zero.
+ */
+typedef enum FakeLie {
+    LIE_NONE,
+    LIE_ACCESSIBLE,
+    LIE_STAYS_PRIVATE,
+    LIE_FORGETS,
+    LIE_NOT_CLEARED,
+    LIE_TAKES_BOTH_MODES,
+    LIE_TAKES_ANY_FLAG,
+    LIE__MAX,
+} FakeLie;
+
 typedef struct FakeKernel {
-    /* What it claims. */
+    /* What it claims: numbers of capabilities, 0 for none. */
     bool no_guest_memfd;
-    bool claims_in_place;
-    uint64_t claims_modes;
-    int file_flags;
+    unsigned in_place_cap;
+    int in_place_value;             /* that of the capability */
+    unsigned modes_cap;
     /* What it does. */
+    uint64_t file_flags;            /* that can be created */
     bool in_place;
     bool content_modes;
-    bool takes_both_modes;
+    FakeLie lie;
     bool one_way;                   /* pages cannot become private */
     bool no_private_memory;         /* for this kind of VM */
     uint64_t modes[GUEST_MEMFD_DIRECTION__MAX];
     /* What fails: negative errno values. */
     int create_error;
     bool cannot_map;
+    int scratch_error;              /* of the ioctl, while probing */
+    unsigned scratch_busy;          /* this many times EAGAIN before that */
     bool cannot_guard;
     bool cannot_tell_present;
     FakeFault faults[2];
@@ -81,6 +100,7 @@ typedef struct FakeKernel {
     /* The last probing's file, and the flags that it was shown to take. */
     int scratch;
     bool scratch_private;
+    uint8_t *scratch_bytes;         /* while they cannot be accessed */
     uint64_t confirmed[GUEST_MEMFD_DIRECTION__MAX];
 
     FakeMemory memories[FAKE_MEMORIES];
@@ -92,6 +112,8 @@ extern FakeKernel fake;
 
 /* One that converts in place, and takes these flags. */
 void fake_in_place(uint64_t to_shared, uint64_t to_private);
+/* Then: one as Linux 7.3, which does not. */
+void fake_two_backings(void);
 /* A new memory with two backings, all shared. */
 FakeMemory *fake_add_two_backings(void);
 /* Nothing is left of it. */

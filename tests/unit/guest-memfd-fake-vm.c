@@ -322,7 +322,7 @@ Rig *vm_new_in_place(uint64_t to_shared, uint64_t to_private)
 Rig *vm_new_two_backings(void)
 {
     fake_in_place(0, 0);
-    fake.claims_in_place = fake.in_place = false;
+    fake_two_backings();
     g_assert_false(vm_init(true));
     return vm_new(ON_OFF_AUTO_AUTO);
 }
