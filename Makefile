@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Only names the goals: the work is in scripts/.
+# Only names the goals: scripts/ builds, tests/ checks.
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
@@ -24,39 +24,39 @@ help: ## print this list
 
 demo: ## build, and run the guest demonstration
 	@scripts/build qemu-system-x86_64 'tests/guest/*'
-	@scripts/demo
+	@tests/demo/demo
 
 build: ## build QEMU with guest_memfd conversion: build/qemu/qemu-system-x86_64
 	@scripts/build
 
 check: ## build, and run this project's tests
 	@scripts/build
-	@scripts/check
+	@tests/run check
 
 check-tools: ## try gmem-top in a terminal, gmem-exporter with a real Prometheus
 	@scripts/build qemu-system-x86_64 'tests/guest/*'
-	@scripts/check-tools
+	@tests/tools/check
 
 check-libvirt: ## run our QEMU under libvirt 11.3, without installing it
 	@scripts/build qemu-system-x86_64
-	@scripts/check-libvirt
+	@tests/libvirt/check
 
 check-libvirt-patches: ## build libvirt with libvirt/patches, and run its tests
 	@scripts/build qemu-system-x86_64
-	@scripts/check-libvirt-patches
+	@tests/libvirt/check-patches
 
 check-kvm: ## run QEMU and the guest on a real KVM, which runs under TCG
-	@scripts/build-kvm
-	@scripts/check --parts scripts/kvm.d/parts
+	@tests/kvm/build
+	@tests/run kvm
 
 check-defects: ## show QEMU 10.2.2's defects on it, and that ours has none
-	@scripts/build-kvm
-	@scripts/stock --fixture
-	@scripts/check --parts scripts/defects.d/parts
+	@tests/kvm/build
+	@tests/upstream/stock --fixture
+	@tests/run defects
 
 shell-kvm: ## a shell on the reference kernel; SETTING=in-place or two-backings
-	@scripts/build-kvm
-	@scripts/shell-kvm $(SETTING)
+	@tests/kvm/build
+	@tests/kvm/shell $(SETTING)
 
 bench: ## build, and measure conversions (prints JSON)
 	@scripts/build tests/guest-memfd/guest-memfd-bench >&2
@@ -64,42 +64,42 @@ bench: ## build, and measure conversions (prints JSON)
 
 check-reliability: ## sanitizers, fuzzing, mutations and coverage, together
 	@scripts/build $(UNIT_TESTS) $(QTESTS)
-	@scripts/check --parts scripts/reliability.d
+	@tests/run reliability
 
 fuzz: ## run each fuzz target for SECONDS=60, from the kept corpus
 	@scripts/build $(UNIT_TESTS)
-	@scripts/fuzz $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
+	@tests/fuzz/check $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
 
 sanitize: ## run the unit tests with ASan, UBSan and TSan
 	@scripts/build $(UNIT_TESTS)
-	@scripts/sanitize
+	@tests/reliability/sanitize
 
 sanitize-qtest: ## run the qtests on a second QEMU, built with ASan and UBSan
-	@scripts/sanitize-qtest
+	@tests/reliability/sanitize-qtest
 
 mutation: ## break the engine in many places: a test must notice each
 	@scripts/build $(UNIT_TESTS)
-	@scripts/mutation
+	@tests/mutation/check
 
 coverage: ## print the lines and branches that the tests reach
 	@scripts/build $(UNIT_TESTS) $(QTESTS)
-	@scripts/coverage
+	@tests/reliability/coverage
 
 check-upstream: ## run QEMU's own unit and x86_64 qtest suites on our build
-	@scripts/check-upstream
+	@tests/upstream/check
 
 stock: ## build the unchanged QEMU beside ours: build/stock/qemu-system-x86_64
-	@scripts/stock
+	@tests/upstream/stock
 
 docs: ## build the manual: build/docs/html/index.html, build/docs/man
 	@scripts/build-docs
 
 check-docs: ## build the manual, and check documents against the program
 	@scripts/build
-	@scripts/check --parts scripts/docs.d/parts
+	@tests/run docs
 
 transcript: ## a new user's first half hour, done and written down
-	@scripts/first-half-hour
+	@tests/docs/first-half-hour
 
 install: ## install below DESTDIR/PREFIX (/usr/local), beside any other QEMU
 	@scripts/build qemu-system-x86_64
@@ -114,13 +114,13 @@ deb: ## make a Debian package: build/qemu-gmem_*.deb
 	@scripts/deb
 
 check-deb: deb ## try the Debian package in a new Debian beside Debian's QEMU
-	@scripts/check --parts scripts/deb.d
+	@tests/run packages
 
 export-patches: ## write the commits of build/src to patches/
 	@scripts/export-patches
 
 check-patches: ## check the patches and the overlay against the pinned QEMU
-	@scripts/check-patches
+	@tests/patches/check
 
 clean: ## remove what was built, keep the downloads
 	@scripts/clean

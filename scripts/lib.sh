@@ -9,8 +9,10 @@ QEMU=$BUILD/qemu            # where it is built
 DOWNLOADS=$BUILD/downloads  # kept by `make clean`
 CACHE=$ROOT/../shared/cache # pinned copies, where the network has none
 
-# The directories whose files stand at the same path in QEMU's tree.
-OVERLAY_DIRS=(accel backends docs hw include qapi system target tests)
+# Whose files stand at the same path in QEMU's tree, as git's pathspecs.  Of
+# tests/ it is what is compiled: rigs and their data stay in this repository.
+OVERLAY_DIRS=(accel backends docs hw include qapi system target)
+OVERLAY=("${OVERLAY_DIRS[@]}" 'tests/*.[chS]' 'tests/*.inc' 'tests/*/meson.build')
 
 PYTHON=/usr/bin/python3
 export LC_ALL=C.UTF-8
@@ -96,7 +98,7 @@ src_git() { plain_git -C "$SRC" "$@"; }
 # The overlay's files, one a line, sorted.
 overlay_files() {
     plain_git -C "$ROOT" ls-files -co --exclude-standard -- \
-        "${OVERLAY_DIRS[@]}" | sort -u |
+        "${OVERLAY[@]}" | sort -u |
         while IFS= read -r file; do
             [ ! -f "$ROOT/$file" ] || printf '%s\n' "$file"
         done

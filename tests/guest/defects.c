@@ -4,7 +4,7 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * One to a run, because some stop the guest there.  What happened is said
- * and not judged: scripts/defects.d knows what to expect of which QEMU.
+ * and not judged: tests/defects knows what to expect of which QEMU.
  */
 
 #include "guest.h"

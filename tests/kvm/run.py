@@ -1,0 +1,118 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""run.py [SETTING...]: our QEMU on real KVM, which runs under TCG.
+
+Prints TAP.  The kernel, the initramfs and the guest must be built:
+make check-kvm does that.
+"""
+
+import argparse
+import asyncio
+import functools
+import os
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__))))
+sys.dont_write_bytecode = True
+sys.path[:0] = [os.path.join(ROOT, 'build/src/python'),
+                os.path.join(ROOT, 'tests/lib'),
+                os.path.join(ROOT, 'tests/kvm')]
+
+# pylint: disable=wrong-import-position
+import l1
+import qtests
+import refusals
+import rows
+import writers
+from machine import Failure
+from tapout import TapOut
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser()
+    parser.add_argument('settings', nargs='*', metavar='SETTING',
+                        help=' or '.join(l1.SETTINGS))
+    parser.add_argument('--race-seconds', type=int, default=60)
+    parser.add_argument('--slots-seconds', type=int, default=15)
+    parser.add_argument('--jobs', type=int, default=2)
+    parser.add_argument('--malformed', type=int, default=10000)
+    parser.add_argument('--steps', type=int, default=1000)
+    parser.add_argument('--qemu', default=f'{ROOT}/build/qemu/'
+                                          'qemu-system-x86_64')
+    return parser.parse_args()
+
+
+def rows_of(arguments, tap, setting):
+    """What is tried in one setting, each a function of the machine."""
+    matrix = [functools.partial(rows.matrix_row, vcpus=vcpus,
+                                backends=backends,
+                                guest='cases=quick probe=64')
+              for vcpus, backends in ((1, 1), (1, 2), (4, 1), (4, 2))]
+    more = [refusals.smm_row, refusals.no_machine_row,
+            refusals.in_place_row, rows.memory_row,
+            functools.partial(rows.malformed_row, count=arguments.malformed),
+            functools.partial(rows.model_row, count=arguments.steps),
+            functools.partial(rows.reset_row, count=300),
+            functools.partial(rows.slots_row,
+                              seconds=arguments.slots_seconds)]
+    if setting != 'two-backings':
+        more += [rows.numa_row, rows.pin_row, qtests.vhost_row,
+                 rows.host_access_row, rows.memory_error_row]
+        more += [functools.partial(rows.writers_row, seed=seed)
+                 for seed in writers.SEEDS]
+    if setting == 'content-modes':
+        more.append(rows.host_access_control_row)
+        more.append(functools.partial(rows.race_row,
+                                      seconds=arguments.race_seconds))
+    return [functools.partial(row, tap=tap, setting=setting)
+            for row in matrix + more]
+
+
+async def run_setting(arguments, tap, setting):
+    """
+    Three machines under each other on a busy host: a row may start over
+    once, and shows why.
+    """
+    todo = rows_of(arguments, tap, setting)
+    spoilt = None
+    while todo:
+        try:
+            async with l1.L1(arguments.qemu, f'{ROOT}/build/kernel/bzImage',
+                             f'{ROOT}/build/kernel/rig.gz',
+                             setting) as machine:
+                while todo:
+                    await todo[0](machine)
+                    del todo[0]
+        except Failure as failure:
+            if spoilt is todo[0]:
+                raise
+            spoilt = todo[0]
+            tap.say(f'{setting}: starting over after:')
+            for line in str(failure).splitlines():
+                tap.say('  ' + line)
+
+
+async def run(arguments, tap):
+    """Two machines at a time: most of a run is one busy vCPU."""
+    slots = asyncio.Semaphore(arguments.jobs)
+
+    async def one(setting):
+        async with slots:
+            try:
+                await run_setting(arguments, tap, setting)
+            except Failure as failure:
+                tap.result(False, f'{setting}: runs to its end',
+                           str(failure))
+
+    await asyncio.gather(*map(one, arguments.settings or l1.SETTINGS))
+
+
+def main():
+    arguments = parse_arguments()
+    tap = TapOut()
+    return tap.run(run(arguments, tap))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
