@@ -20,7 +20,7 @@ CONFIGURE_OPTIONS=(
     --enable-vhost-kernel --enable-vhost-net --enable-vhost-user
     --enable-vhost-vdpa --enable-vhost-crypto --enable-vhost-user-blk-server
     --enable-multiprocess --enable-replication --enable-keyring
-    --enable-plugins
+    --enable-plugins --enable-slirp
 )
 
 # configure_tree SOURCE DIRECTORY PKGVERSION; CONFIGURE holds further options.
