@@ -12,7 +12,7 @@
  * again its memory comes back.
  *
  * The handler takes no lock, so the page may be shared again by the time
- * it was replaced.  It counts the hit after it replaced the page, and
+ * it was replaced.  It writes the hit down after it replaced the page, and
  * then looks whether the page is shared.  A conversion first makes the
  * page shared, and then looks for hits.  So one of them puts it back.
  *
@@ -37,8 +37,9 @@
 #define GUARDS_MAX 256
 
 /*
- * Each hit can cost two of the 65530 mappings of a process.  A guest that
- * collects hits must not use them up: then all of a block is mapped anew.
+ * A replaced page can cost two of the 65530 mappings of a process.  A guest
+ * that collects them must not use the mappings up: when the table is full,
+ * all pages get their memory back, and those that are private are hit anew.
  */
 #define HITS_MAX 1024
 
@@ -46,10 +47,18 @@ typedef struct Guard {
     uintptr_t host;         /* 0: free; written last */
     uint64_t size;
     int fd;
-    uint32_t hits;          /* not put back yet, or more */
+    bool dump;
 } Guard;
 
 static Guard guards[GUARDS_MAX];
+/*
+ * Pages that were replaced and not put back; 0: free.  A page is in the
+ * table once for each thread that replaced it.  The bits below a page's
+ * address hold a number that tells two entries of one page apart.
+ */
+static uintptr_t hits[HITS_MAX];
+static uint32_t hits_used;      /* or more */
+static uintptr_t hits_number;
 static struct sigaction previous;
 static pthread_t main_thread;
 static EventNotifier memory_error;
@@ -69,13 +78,25 @@ static Guard *find_guard(uintptr_t address)
     return NULL;
 }
 
-static bool put_back(const Guard *guard, uintptr_t at, size_t size)
+/*
+ * With the flags that its neighbours have, so that the kernel joins them to
+ * one mapping again: see guest_memfd_block_map() and ram_block_add().
+ */
+static bool put_back(const Guard *guard, uintptr_t at)
 {
-    if (mmap((void *)at, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-             guard->fd, at - guard->host) == MAP_FAILED) {
+    const size_t page = qemu_real_host_page_size();
+    void *host = (void *)at;
+
+    if (mmap(host, page, PROT_READ | PROT_WRITE,
+             MAP_SHARED | MAP_FIXED | MAP_NORESERVE, guard->fd,
+             at - guard->host) == MAP_FAILED) {
         return false;
     }
-    qemu_madvise((void *)at, size, QEMU_MADV_DONTFORK);
+    qemu_madvise(host, page, QEMU_MADV_HUGEPAGE);
+    qemu_madvise(host, page, QEMU_MADV_DONTFORK);
+    if (!guard->dump) {
+        qemu_madvise(host, page, QEMU_MADV_DONTDUMP);
+    }
     return true;
 }
 
@@ -94,18 +115,81 @@ static bool is_shared(const Guard *guard, uintptr_t at, size_t page)
     return shared;
 }
 
+static uintptr_t page_of(uintptr_t hit)
+{
+    return hit & -qemu_real_host_page_size();
+}
+
+/* Returns the place of @at in the table, or -1 if that is full. */
+static int remember(uintptr_t at, uintptr_t *entry)
+{
+    uintptr_t number = qatomic_fetch_inc(&hits_number);
+    uintptr_t hit = at | (number & ~-qemu_real_host_page_size());
+    int i;
+
+    *entry = hit;
+    qatomic_inc(&hits_used);
+    for (i = 0; i < HITS_MAX; i++) {
+        if (!qatomic_read(&hits[i]) && !qatomic_cmpxchg(&hits[i], 0, hit)) {
+            return i;
+        }
+    }
+    qatomic_dec(&hits_used);
+    return -1;
+}
+
+/* @hit: what was read there; another one may be there by now, and stays. */
+static void forget(int i, uintptr_t hit)
+{
+    if (qatomic_cmpxchg(&hits[i], hit, 0) == hit) {
+        qatomic_dec(&hits_used);
+    }
+}
+
+/* Put back what was hit in [host, host + size): 0 or -errno. */
+static int put_back_hits(uintptr_t host, uint64_t size)
+{
+    int i;
+
+    for (i = 0; i < HITS_MAX; i++) {
+        uintptr_t hit = qatomic_read(&hits[i]), at = page_of(hit);
+        Guard *guard = hit ? find_guard(at) : NULL;
+
+        if (!guard || at < host || at - host >= size) {
+            continue;
+        }
+        if (!put_back(guard, at)) {
+            return -errno;
+        }
+        forget(i, hit);
+    }
+    return 0;
+}
+
 /* Async-signal-safe: system calls and atomics. */
 static bool replace_page(Guard *guard, uintptr_t address)
 {
     const size_t page = qemu_real_host_page_size();
-    uintptr_t at = address & ~(page - 1);
+    uintptr_t at = page_of(address), hit;
+    int i;
 
     if (mmap((void *)at, page, PROT_READ | PROT_WRITE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) {
         return false;
     }
-    qatomic_inc(&guard->hits);
-    return !is_shared(guard, at, page) || put_back(guard, at, page);
+    while ((i = remember(at, &hit)) < 0) {
+        if (put_back_hits(0, UINT64_MAX)) {
+            return false;
+        }
+    }
+    if (!is_shared(guard, at, page)) {
+        return true;
+    }
+    if (!put_back(guard, at)) {
+        return false;
+    }
+    forget(i, hit);
+    return true;
 }
 
 static void sigbus(int number, siginfo_t *info, void *context)
@@ -172,7 +256,8 @@ static void install(void)
     pthread_sigmask(SIG_UNBLOCK, &action.sa_mask, NULL);
 }
 
-bool kvm_guest_memfd_guard(int fd, void *host, uint64_t size, Error **errp)
+bool kvm_guest_memfd_guard(int fd, void *host, uint64_t size, bool dump,
+                           Error **errp)
 {
     static bool installed;
     int i;
@@ -185,7 +270,7 @@ bool kvm_guest_memfd_guard(int fd, void *host, uint64_t size, Error **errp)
         if (!guards[i].host) {
             guards[i].size = size;
             guards[i].fd = fd;
-            guards[i].hits = 0;
+            guards[i].dump = dump;
             qatomic_store_release(&guards[i].host, (uintptr_t)host);
             return true;
         }
@@ -195,6 +280,19 @@ bool kvm_guest_memfd_guard(int fd, void *host, uint64_t size, Error **errp)
     return false;
 }
 
+static void forget_hits(uintptr_t host, uint64_t size)
+{
+    int i;
+
+    for (i = 0; i < HITS_MAX; i++) {
+        uintptr_t hit = qatomic_read(&hits[i]), at = page_of(hit);
+
+        if (hit && at >= host && at - host < size) {
+            forget(i, hit);
+        }
+    }
+}
+
 void kvm_guest_memfd_unguard(void *host)
 {
     int i;
@@ -202,34 +300,17 @@ void kvm_guest_memfd_unguard(void *host)
     for (i = 0; i < GUARDS_MAX; i++) {
         if (guards[i].host == (uintptr_t)host) {
             qatomic_store_release(&guards[i].host, 0);
+            forget_hits((uintptr_t)host, guards[i].size);
         }
     }
 }
 
-bool kvm_guest_memfd_sweep(void *host)
-{
-    Guard *guard = find_guard((uintptr_t)host);
-
-    if (likely(qatomic_read(&guard->hits) < HITS_MAX)) {
-        return true;
-    }
-    /* First, so that later hits are not forgotten. */
-    qatomic_set_mb(&guard->hits, 0);
-    if (!put_back(guard, guard->host, guard->size)) {
-        qatomic_add(&guard->hits, HITS_MAX);
-        return false;
-    }
-    return true;
-}
-
 int kvm_guest_memfd_heal(void *host, uint64_t size)
 {
-    Guard *guard = find_guard((uintptr_t)host);
-
-    /* After one hit all that becomes shared is mapped anew: rare. */
+    /* The pages were made shared before: see the top of this file. */
     smp_mb();
-    if (likely(!qatomic_read(&guard->hits))) {
+    if (likely(!qatomic_read(&hits_used))) {
         return 0;
     }
-    return put_back(guard, (uintptr_t)host, size) ? 0 : -errno;
+    return put_back_hits((uintptr_t)host, size);
 }

@@ -9,23 +9,21 @@
 
 #include "qapi/error.h"
 
-/* Guard [host, host + size), which is all of @fd.  BQL held. */
-bool kvm_guest_memfd_guard(int fd, void *host, uint64_t size, Error **errp);
+/*
+ * Guard [host, host + size), which is all of @fd.  @dump: it is in core
+ * dumps.  BQL held.
+ */
+bool kvm_guest_memfd_guard(int fd, void *host, uint64_t size, bool dump,
+                           Error **errp);
 void kvm_guest_memfd_unguard(void *host);
 
 /*
  * kvm_guest_memfd_heal: pages are shared again: if an access hit one while
- * it was private, put its memory back in its place.
+ * it was private, put its memory back in its place.  Others are not touched.
  *
  * [host, host + size) is in a guarded block.  Called when nobody can use
  * the pages yet, and nobody may if it fails with a negative errno value.
  */
 int kvm_guest_memfd_heal(void *host, uint64_t size);
-
-/*
- * kvm_guest_memfd_sweep: if very many pages of the block at @host were hit,
- * put all of it back.  On failure it will be tried again.
- */
-bool kvm_guest_memfd_sweep(void *host);
 
 #endif /* ACCEL_KVM_KVM_GUEST_MEMFD_SIGBUS_H */

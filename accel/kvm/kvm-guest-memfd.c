@@ -16,6 +16,7 @@
 #include "qemu/units.h"
 #include "system/confidential-guest-support.h"
 #include "system/guest-memfd-ram.h"
+#include "system/hostmem.h"
 #include "system/kvm.h"
 #include "system/kvm-guest-memfd.h"
 #include "system/kvm_int.h"
@@ -63,6 +64,15 @@ bool kvm_guest_memfd_init(MachineState *ms, bool two_backings)
 
 /* --- the in-place provider --------------------------------------------- */
 
+static bool is_dumped(const GuestMemfdBlock *block)
+{
+    MemoryRegion *mr = block->ram_block ? block->ram_block->mr : NULL;
+    Object *backend = object_dynamic_cast(mr ? mr->owner : NULL,
+                                          TYPE_MEMORY_BACKEND);
+
+    return !backend || MEMORY_BACKEND(backend)->dump;
+}
+
 static bool in_place_block_alloc(GuestMemfdProvider *provider,
                                  GuestMemfdBlock *block, Error **errp)
 {
@@ -72,7 +82,8 @@ static bool in_place_block_alloc(GuestMemfdProvider *provider,
     if (fd < 0 || !guest_memfd_block_map(block, fd, errp)) {
         return false;
     }
-    if (!kvm_guest_memfd_guard(fd, block->host, block->size, errp)) {
+    if (!kvm_guest_memfd_guard(fd, block->host, block->size,
+                               is_dumped(block), errp)) {
         guest_memfd_block_unmap(block);
         return false;
     }
@@ -113,7 +124,6 @@ static int in_place_convert(GuestMemfdProvider *provider,
     };
     int ret;
 
-    kvm_guest_memfd_sweep(block->host);
     ret = kvm_guest_memfd_set_attributes(block->fd, &attributes);
     if (ret == -EAGAIN || ret == -EOPNOTSUPP || ret == -ENOMEM) {
         *error_offset = attributes.error_offset;

@@ -231,7 +231,8 @@ FakeMemory *fake_add_two_backings(void)
 
 /* --- host accesses to private memory ----------------------------------- */
 
-bool kvm_guest_memfd_guard(int fd, void *host, uint64_t size, Error **errp)
+bool kvm_guest_memfd_guard(int fd, void *host, uint64_t size, bool dump,
+                           Error **errp)
 {
     FakeMemory *m = &fake.memories[fake.n_memories - 1];
 
@@ -262,12 +263,6 @@ static FakeMemory *guarded(const uint8_t *host)
 void kvm_guest_memfd_unguard(void *host)
 {
     guarded(host)->host = NULL;
-}
-
-bool kvm_guest_memfd_sweep(void *host)
-{
-    fake_note(guarded(host), "sweep");
-    return true;
 }
 
 int kvm_guest_memfd_heal(void *host, uint64_t size)

@@ -154,12 +154,12 @@ static void test_fault(void)
     rig_expect_state(rig->blocks[1], "P4 S4");
     vm_check(rig);
     /* Another vCPU may have had the same fault. */
-    fake_expect_log("a: sweep\na: to-private 4+4 preserve\n"
-                    "b: sweep\nb: to-private 0+4 preserve\n");
+    fake_expect_log("a: to-private 4+4 preserve\n"
+                    "b: to-private 0+4 preserve\n");
     g_assert_cmpint(fault(4, 8, true), ==, 0);
     fake_expect_log("");
     g_assert_cmpint(fault(4, 4, false), ==, 0);
-    fake_expect_log("a: sweep\na: to-shared 4+4 zero\na: heal 4+4\n");
+    fake_expect_log("a: to-shared 4+4 zero\na: heal 4+4\n");
     vm_check(rig);
     vm_free(rig);
 }
@@ -198,14 +198,14 @@ static void test_launch_preserves(void)
     Rig *rig = vm_new_in_place(FLAG_ZERO, FLAG_PRESERVE);
 
     g_assert_cmpint(fault(0, 1, true), ==, 0);
-    fake_expect_log("a: sweep\na: to-private 0+1 preserve\n");
+    fake_expect_log("a: to-private 0+1 preserve\n");
     vm_free(rig);
 
     /* A kernel without content modes keeps them anyway: no flag is sent. */
     rig = vm_new_in_place(0, 0);
     vm_set_page(rig, 0, true, 42);
     g_assert_cmpint(fault(0, 1, true), ==, 0);
-    fake_expect_log("a: sweep\na: to-private 0+1 default\n");
+    fake_expect_log("a: to-private 0+1 default\n");
     g_assert_true(vm_reads(0, 42));
     vm_free(rig);
 }
@@ -240,8 +240,8 @@ static void test_zero(void)
     expect_present(m, "..x.x..x");
     g_assert_cmpuint(vm_ask(0, 7, PRIVATE), ==, 0);
     g_assert_cmpuint(vm_ask(0, 7, 0), ==, 0);
-    fake_expect_log("a: sweep\na: to-private 0+7 default\n"
-                    "a: sweep\na: to-shared 0+7 default\na: heal 0+7\n");
+    fake_expect_log("a: to-private 0+7 default\n"
+                    "a: to-shared 0+7 default\na: heal 0+7\n");
     expect_present(m, "..x.x..x");
     for (page = 0; page < 7; page++) {
         g_assert_true(vm_reads(page, 0));

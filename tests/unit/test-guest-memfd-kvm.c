@@ -92,13 +92,13 @@ static void test_flags(void)
 
     rig->engine.launched = true;
     g_assert_cmpuint(vm_ask(2, 3, PRIVATE), ==, 0);
-    fake_expect_log("a: sweep\na: to-private 2+3 default\n");
+    fake_expect_log("a: to-private 2+3 default\n");
     g_assert_cmpuint(vm_ask(2, 3, 0), ==, 0);
-    fake_expect_log("a: sweep\na: to-shared 2+3 zero\na: heal 2+3\n");
+    fake_expect_log("a: to-shared 2+3 zero\na: heal 2+3\n");
     g_assert_cmpuint(vm_ask(8, 1, PRIVATE | KEPT), ==, 0);
-    fake_expect_log("b: sweep\nb: to-private 0+1 preserve\n");
+    fake_expect_log("b: to-private 0+1 preserve\n");
     g_assert_cmpuint(vm_ask(8, 1, KEPT), ==, 0);
-    fake_expect_log("b: sweep\nb: to-shared 0+1 preserve\nb: heal 0+1\n");
+    fake_expect_log("b: to-shared 0+1 preserve\nb: heal 0+1\n");
     vm_check(rig);
     vm_free(rig);
 }
@@ -117,7 +117,7 @@ static void test_launched(void)
     g_assert_cmpuint(vm_ask(0, 1, PRIVATE | KEPT), ==, EINVAL);
     fake_expect_log("");
     g_assert_cmpuint(vm_ask(0, 1, PRIVATE), ==, 0);
-    fake_expect_log("a: sweep\na: to-private 0+1 default\n");
+    fake_expect_log("a: to-private 0+1 default\n");
     vm_check(rig);
     vm_free(rig);
 }
@@ -136,7 +136,7 @@ static void test_launched_meanwhile(void)
                                  page_size(), TO_PRIVATE, mode,
                                  &error_offset);
     g_assert_cmpint(ret, ==, 0);
-    fake_expect_log("a: sweep\na: to-private 0+1 default\n");
+    fake_expect_log("a: to-private 0+1 default\n");
     vm_free(rig);
 }
 

@@ -16,6 +16,7 @@
 #include "qapi/error.h"
 #include "qemu/atomic.h"
 #include "qemu/cutils.h"
+#include "qemu/madvise.h"
 #include "qemu/main-loop.h"
 #include "qemu/memfd.h"
 #include "qemu/thread.h"
@@ -26,6 +27,8 @@
 /* More than are put back one by one. */
 #define MANY        4096
 #define RUN_US      300000
+/* With two mappings for each there are more than a process may have. */
+#define CONVERSIONS 40000
 
 typedef struct Memory {
     int fd;
@@ -38,15 +41,28 @@ static void set_shared(Memory *m, uint64_t pages)
     g_assert_cmpint(ftruncate(m->fd, pages * PAGE), ==, 0);
 }
 
-static Memory start(uint64_t pages)
+static Memory start_dumped(uint64_t pages, bool dump)
 {
     Memory m = { .size = pages * PAGE };
 
     m.fd = qemu_memfd_create("sigbus", m.size, false, 0, 0, &error_abort);
-    m.host = mmap(NULL, m.size, PROT_READ | PROT_WRITE, MAP_SHARED, m.fd, 0);
+    /* As guest_memfd_block_map() and ram_block_add() do. */
+    m.host = mmap(NULL, m.size, PROT_READ | PROT_WRITE,
+                  MAP_SHARED | MAP_NORESERVE, m.fd, 0);
     g_assert(m.host != MAP_FAILED);
-    g_assert_true(kvm_guest_memfd_guard(m.fd, m.host, m.size, &error_abort));
+    qemu_madvise(m.host, m.size, QEMU_MADV_HUGEPAGE);
+    qemu_madvise(m.host, m.size, QEMU_MADV_DONTFORK);
+    if (!dump) {
+        qemu_madvise(m.host, m.size, QEMU_MADV_DONTDUMP);
+    }
+    g_assert_true(kvm_guest_memfd_guard(m.fd, m.host, m.size, dump,
+                                        &error_abort));
     return m;
+}
+
+static Memory start(uint64_t pages)
+{
+    return start_dumped(pages, true);
 }
 
 static void end(Memory *m)
@@ -130,7 +146,7 @@ static unsigned count_mappings(const Memory *m)
 }
 
 /* Hits that nobody puts back do not use up QEMU's mappings. */
-static void test_sweep(void)
+static void test_many_hits(void)
 {
     Memory m = start(MANY);
     unsigned mappings = 0, most = 0;
@@ -139,7 +155,6 @@ static void test_sweep(void)
     set_shared(&m, 1);
     for (i = 1; i < MANY; i += 2) {
         *page_at(&m, i) = i;
-        g_assert_true(kvm_guest_memfd_sweep(m.host));
         if (i % 256 == 1) {
             mappings = count_mappings(&m);
             most = MAX(most, mappings);
@@ -159,25 +174,66 @@ static void test_sweep(void)
 }
 
 /* What cannot be put back now is not forgotten. */
-static void test_sweep_fails(void)
+static void test_many_hits_fail(void)
 {
     Memory m = start(MANY);
     int copy = dup(m.fd);
-    unsigned mappings;
     int i;
 
     set_shared(&m, 1);
-    for (i = 1; i < MANY; i += 2) {
+    for (i = 1; i < MANY / 4; i += 2) {
         *page_at(&m, i) = i;
     }
-    mappings = count_mappings(&m);
+    set_shared(&m, MANY);
     close(m.fd);
-    g_assert_false(kvm_guest_memfd_sweep(m.host));
-    g_assert_cmpuint(count_mappings(&m), ==, mappings);
+    g_assert_cmpint(kvm_guest_memfd_heal(m.host, m.size), ==, -EBADF);
     g_assert_cmpint(dup2(copy, m.fd), ==, m.fd);
     close(copy);
-    g_assert_true(kvm_guest_memfd_sweep(m.host));
+    g_assert_cmpint(kvm_guest_memfd_heal(m.host, m.size), ==, 0);
     g_assert_cmpuint(count_mappings(&m), ==, 1);
+    end(&m);
+}
+
+/*
+ * A guest that once had a page repaired converts others, far from each
+ * other, as often as it likes: QEMU has as many mappings as before.
+ */
+static void check_merged(bool dump)
+{
+    Memory m = start_dumped(CONVERSIONS * 2, dump);
+    int i;
+
+    set_shared(&m, 1);
+    *page_at(&m, LAST) = 1;
+    set_shared(&m, CONVERSIONS * 2);
+    g_assert_cmpint(kvm_guest_memfd_heal(m.host + LAST * PAGE, PAGE), ==, 0);
+    for (i = 0; i < CONVERSIONS; i++) {
+        g_assert_cmpint(kvm_guest_memfd_heal(m.host + 2 * i * PAGE, PAGE),
+                        ==, 0);
+    }
+    g_assert_cmpuint(count_mappings(&m), ==, 1);
+    end(&m);
+}
+
+static void test_merged(void)
+{
+    check_merged(true);
+    check_merged(false);
+}
+
+/* The same while a page is hit that does not become shared. */
+static void test_merged_with_hit(void)
+{
+    Memory m = start(CONVERSIONS);
+    int i;
+
+    set_shared(&m, CONVERSIONS - 1);
+    *page_at(&m, CONVERSIONS - 1) = 1;
+    for (i = 0; i < CONVERSIONS / 2 - 1; i++) {
+        g_assert_cmpint(kvm_guest_memfd_heal(m.host + 2 * i * PAGE, PAGE),
+                        ==, 0);
+    }
+    g_assert_cmpuint(count_mappings(&m), ==, 2);
     end(&m);
 }
 
@@ -208,7 +264,7 @@ static void test_too_many(void)
     Error *err = NULL;
     unsigned n = 0, i;
 
-    while (kvm_guest_memfd_guard(-1, host + n * PAGE, PAGE, &err)) {
+    while (kvm_guest_memfd_guard(-1, host + n * PAGE, PAGE, true, &err)) {
         n++;
     }
     g_assert_cmpuint(n, ==, 256);
@@ -219,7 +275,7 @@ static void test_too_many(void)
 
     /* A place that was left can be taken. */
     kvm_guest_memfd_unguard(host + 100 * PAGE);
-    g_assert_true(kvm_guest_memfd_guard(-1, host + n * PAGE, PAGE,
+    g_assert_true(kvm_guest_memfd_guard(-1, host + n * PAGE, PAGE, true,
                                         &error_abort));
     for (i = 0; i <= n; i++) {
         kvm_guest_memfd_unguard(host + i * PAGE);
@@ -289,6 +345,7 @@ static void test_elsewhere(void)
 
     kvm_guest_memfd_unguard(m.host);
     set_shared(&m, 2);
+    madvise(m.host, m.size, MADV_DOFORK);
     pid = fork();
     if (!pid) {
         /* It may report what it dies of. */
@@ -460,8 +517,12 @@ int main(int argc, char **argv)
 
     g_test_add_func("/guest-memfd/sigbus/hit", test_hit);
     g_test_add_func("/guest-memfd/sigbus/heal-fails", test_heal_fails);
-    g_test_add_func("/guest-memfd/sigbus/sweep", test_sweep);
-    g_test_add_func("/guest-memfd/sigbus/sweep-fails", test_sweep_fails);
+    g_test_add_func("/guest-memfd/sigbus/many-hits", test_many_hits);
+    g_test_add_func("/guest-memfd/sigbus/many-hits-fail",
+                    test_many_hits_fail);
+    g_test_add_func("/guest-memfd/sigbus/merged", test_merged);
+    g_test_add_func("/guest-memfd/sigbus/merged-with-hit",
+                    test_merged_with_hit);
     g_test_add_func("/guest-memfd/sigbus/two-blocks", test_two_blocks);
     g_test_add_func("/guest-memfd/sigbus/too-many", test_too_many);
     g_test_add_func("/guest-memfd/sigbus/race", test_race);
