@@ -252,6 +252,16 @@ static void machine_done(Notifier *notifier, void *data)
     }
 }
 
+/* The manager has one path, whoever created it. */
+static void link_to_machine(GuestMemfdManager *s)
+{
+    if (OBJECT(s)->parent != OBJECT(current_machine)) {
+        object_property_add_const_link(OBJECT(current_machine),
+                                       TYPE_GUEST_MEMFD_MANAGER, OBJECT(s));
+        s->linked = true;
+    }
+}
+
 static void manager_complete(UserCreatable *uc, Error **errp)
 {
     ERRP_GUARD();
@@ -272,6 +282,7 @@ static void manager_complete(UserCreatable *uc, Error **errp)
     }
 
     manager = s;
+    link_to_machine(s);
     qemu_register_reset(manager_reset, s);
     s->vm_state = qemu_add_vm_change_state_handler(vm_state_changed, s);
     s->machine_done.notify = machine_done;
@@ -283,10 +294,11 @@ static bool manager_can_be_deleted(UserCreatable *uc)
     return !GUEST_MEMFD_MANAGER(uc)->engine.provider;
 }
 
+/* Not in /objects, where the user chooses the names. */
 static bool create_default(Error **errp)
 {
     return object_new_with_props(TYPE_GUEST_MEMFD_MANAGER,
-                                 object_get_objects_root(),
+                                 OBJECT(current_machine),
                                  TYPE_GUEST_MEMFD_MANAGER, errp, NULL);
 }
 
@@ -327,6 +339,10 @@ static void manager_finalize(Object *obj)
     GuestMemfdManager *s = GUEST_MEMFD_MANAGER(obj);
 
     if (manager == s) {
+        if (s->linked) {
+            object_property_del(OBJECT(current_machine),
+                                TYPE_GUEST_MEMFD_MANAGER);
+        }
         qemu_remove_machine_init_done_notifier(&s->machine_done);
         qemu_del_vm_change_state_handler(s->vm_state);
         qemu_unregister_reset(manager_reset, s);

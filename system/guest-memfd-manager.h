@@ -20,6 +20,7 @@ struct GuestMemfdManager {
 
     GuestMemfdEngine engine;
     OnOffAuto in_place;
+    bool linked;            /* the machine has a link to it */
     Error *migration_blocker;
     Notifier machine_done;
     VMChangeStateEntry *vm_state;

@@ -305,7 +305,7 @@ static void test_default_manager(void)
 {
     QTestState *qts = qtest_init(GM_MACHINE GM_TESTDEV "-m 64M");
     g_autofree char *provider = gm_get_str(qts,
-        "/objects/guest-memfd-manager", "provider");
+        "/machine/guest-memfd-manager", "provider");
 
     g_assert_cmpstr(provider, ==, "emulated");
     gm_fill(qts, GM_GPA, GM_PAGE);
