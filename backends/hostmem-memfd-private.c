@@ -15,7 +15,6 @@
 #include "system/hostmem.h"
 #include "system/ramblock.h"
 
-#define TYPE_MEMORY_BACKEND_MEMFD_PRIVATE "memory-backend-memfd-private"
 OBJECT_DECLARE_SIMPLE_TYPE(HostMemoryBackendMemfdPrivate,
                            MEMORY_BACKEND_MEMFD_PRIVATE)
 

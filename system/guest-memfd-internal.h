@@ -128,9 +128,23 @@ int guest_memfd_run_rollback(GuestMemfdBlock *block,
 /* Let @engine work on the machine's memory. */
 void guest_memfd_ram_bind(GuestMemfdEngine *engine);
 
+/* Give @rb, which is not in use, memory that is converted in place. */
+bool guest_memfd_ram_block_adopt(RAMBlock *rb, Error **errp);
+
+/* More of a remedy, where it is one. */
+const char *guest_memfd_or_not_in_place(const GuestMemfdProvider *provider);
+
 /* Sets @errp, for a @feature that does not work with @provider. */
 void guest_memfd_refuse(const GuestMemfdProvider *provider,
                         const char *feature, Error **errp);
+
+/* --- guest-memfd-backend.c --------------------------------------------- */
+
+/*
+ * Is @rb the memory of a backend that may still become anything?  Then it
+ * has memory of its own until guest_memfd_backend_becomes_ram().
+ */
+bool guest_memfd_backend_waits(const RAMBlock *rb);
 
 /* --- guest-memfd-stats.c ----------------------------------------------- */
 

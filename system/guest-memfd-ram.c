@@ -25,35 +25,6 @@
 #include "system/tcg.h"
 #include "guest-memfd-internal.h"
 
-/* More of a remedy, where it is one. */
-static const char *or_not_in_place(const GuestMemfdProvider *provider)
-{
-    return provider->can_be_off ?
-           ", or set in-place=off on guest-memfd-manager" : "";
-}
-
-/* A backend that brings its own memory cannot be converted in place. */
-static bool check_own_memory(const RAMBlock *rb,
-                             const GuestMemfdProvider *provider, Error **errp)
-{
-    ERRP_GUARD();
-    const char *name = memory_region_name(rb->mr);
-
-    if (!rb->host) {
-        return true;
-    }
-    if (rb->page_size > guest_memfd_page_size()) {
-        error_setg(errp, "memory backend '%s' uses huge pages, which cannot "
-                   "be converted in place", name);
-    } else {
-        error_setg(errp, "memory backend '%s' brings its own memory, which "
-                   "cannot be converted in place", name);
-    }
-    error_append_hint(errp, "Use memory-backend-memfd-private or "
-                      "memory-backend-ram%s.\n", or_not_in_place(provider));
-    return false;
-}
-
 static bool adopt(RAMBlock *rb, GuestMemfdBlock *block, Error **errp)
 {
     rb->host = block->host;
@@ -72,23 +43,14 @@ static bool adopt(RAMBlock *rb, GuestMemfdBlock *block, Error **errp)
     return true;
 }
 
-bool guest_memfd_ram_block_init(RAMBlock *rb, Error **errp)
+/* On failure the block is as it was. */
+bool guest_memfd_ram_block_adopt(RAMBlock *rb, Error **errp)
 {
     ERRP_GUARD();
-    GuestMemfdEngine *engine = guest_memfd_engine_for_ram(errp);
+    GuestMemfdEngine *engine = guest_memfd_engine();
+    const RAMBlock before = *rb;
     GuestMemfdBlock *block;
     int ret;
-
-    if (!engine) {
-        return false;
-    }
-    if (!engine->provider ||
-        !GUEST_MEMFD_PROVIDER_GET_CLASS(engine->provider)->block_alloc) {
-        return true;
-    }
-    if (!check_own_memory(rb, engine->provider, errp)) {
-        return false;
-    }
 
     ret = ram_block_coordinated_discard_require(true);
     if (ret < 0) {
@@ -109,11 +71,30 @@ bool guest_memfd_ram_block_init(RAMBlock *rb, Error **errp)
 
     guest_memfd_block_unmap(block);
     guest_memfd_block_free(block);
-    rb->host = NULL;
-    rb->guest_memfd = -1;
+    rb->host = before.host;
+    rb->guest_memfd = before.guest_memfd;
+    rb->flags = before.flags;
 err_require:
     ram_block_coordinated_discard_require(false);
     return false;
+}
+
+bool guest_memfd_ram_block_init(RAMBlock *rb, Error **errp)
+{
+    GuestMemfdEngine *engine = guest_memfd_engine_for_ram(errp);
+
+    if (!engine) {
+        return false;
+    }
+    if (!engine->provider ||
+        !GUEST_MEMFD_PROVIDER_GET_CLASS(engine->provider)->block_alloc) {
+        return true;
+    }
+    if (guest_memfd_backend_waits(rb)) {
+        rb->flags &= ~RAM_GUEST_MEMFD;
+        return true;
+    }
+    return guest_memfd_ram_block_adopt(rb, errp);
 }
 
 void guest_memfd_ram_block_start(RAMBlock *rb)
@@ -277,7 +258,8 @@ static const struct {
 } limits[] = {
     { "vhost-user", "another process would touch private pages",
       "Use a device of QEMU's own, for example virtio-blk-pci, or "
-      "virtio-net-pci with -netdev tap" },
+      "virtio-net-pci with -netdev tap, or virtio-9p-pci instead of "
+      "virtiofs" },
     { "virtio-mem", "it would discard private pages",
       "Add memory with pc-dimm and memory-backend-memfd-private" },
     { "-incoming", "there is no migration of private pages",
@@ -289,9 +271,17 @@ static const struct {
       "Take snapshots of disks only, with blockdev-snapshot" },
     { "calc-dirty-rate", "private pages cannot be read",
       "Count conversions with query-guest-memfd instead" },
+    { "set-vcpu-dirty-limit", "private pages are written unseen",
+      "Limit the guest's CPU time instead, for example with cgroups" },
     { "dirty page logging", "private pages are written unseen",
       "Count conversions with query-guest-memfd instead" },
 };
+
+const char *guest_memfd_or_not_in_place(const GuestMemfdProvider *provider)
+{
+    return provider->can_be_off ?
+           ", or set in-place=off on guest-memfd-manager" : "";
+}
 
 void guest_memfd_refuse(const GuestMemfdProvider *provider,
                         const char *feature, Error **errp)
@@ -306,7 +296,7 @@ void guest_memfd_refuse(const GuestMemfdProvider *provider,
     error_setg(errp, "%s does not work with guest memory that is converted "
                "in place: %s", feature, limits[i].why);
     error_append_hint(errp, "%s%s.\n", limits[i].remedy,
-                      or_not_in_place(provider));
+                      guest_memfd_or_not_in_place(provider));
 }
 
 /* Network backends come before there is memory. */

@@ -11,14 +11,28 @@
 #include "system/memory.h"
 #include "system/ramblock.h"
 
+#define TYPE_MEMORY_BACKEND_MEMFD_PRIVATE "memory-backend-memfd-private"
+
 /*
  * guest_memfd_ram_block_init: give a RAM_GUEST_MEMFD block its memory
  *
  * Called by ram_block_add() before it allocates host memory, with the BQL.
  * With an in-place provider the block gets host memory, guest_memfd and
- * attributes; otherwise it is left to ram_block_add().
+ * attributes, or loses the flag until it becomes guest RAM; otherwise it is
+ * left to ram_block_add().
  */
 bool guest_memfd_ram_block_init(RAMBlock *rb, Error **errp);
+
+/*
+ * guest_memfd_backend_becomes_ram: exchange a backend's memory
+ *
+ * Called with the BQL when @backend becomes guest RAM, before it is mapped.
+ * Where guest memory is converted in place the backend gets such memory in
+ * place of its own, which is freed with what is in it.  Files and huge pages
+ * are refused, and left as they are.
+ */
+bool guest_memfd_backend_becomes_ram(struct HostMemoryBackend *backend,
+                                     Error **errp);
 
 /* Called when the block is reclaimed.  Does not free its host memory. */
 void guest_memfd_ram_block_cleanup(RAMBlock *rb);

@@ -42,17 +42,23 @@ async def no_machine_row(l1, tap, setting):
 
 # What is refused only where memory is converted in place, and its remedy.
 IN_PLACE = (
-    ('memory-backend-memfd', '-machine q35,memory-backend=ram0 -m 64M '
-     '-object memory-backend-memfd,id=ram0,size=64M',
-     "memory backend 'ram0' brings its own memory, which cannot be "
-     'converted in place', 'Use memory-backend-memfd-private'),
+    ('memory-backend-file', '-machine q35,memory-backend=ram0 -m 64M '
+     '-object memory-backend-file,id=ram0,size=64M,mem-path=/ram0',
+     "memory backend 'ram0' keeps guest RAM in a file, which cannot be "
+     'converted in place', 'memory-backend-memfd'),
     ('-incoming', '-machine q35 -m 64M -incoming defer',
      '-incoming does not work with guest memory that is converted in place',
      'Start the guest without -incoming'),
 )
 
 
+# What every libvirt writes.
+MEMFD = ('-machine q35,memory-backend=ram0 -m 64M '
+         '-object memory-backend-memfd,id=ram0,size=64M,share=on')
+
+
 async def in_place_row(l1, tap, setting):
+    await starts(l1, tap, f'{setting}: memory-backend-memfd', MEMFD)
     for name, options, *texts in IN_PLACE:
         if setting == 'two-backings':
             await starts(l1, tap, f'{setting}: {name}', options)

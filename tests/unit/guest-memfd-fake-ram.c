@@ -14,6 +14,7 @@
 #include "system/address-spaces.h"
 #include "system/confidential-guest-support.h"
 #include "system/guest-memfd-ram.h"
+#include "system/guest-memfd-internal.h"
 #include "system/tcg.h"
 #include "guest-memfd-fake-ram.h"
 
@@ -55,6 +56,11 @@ GuestMemfdEngine *guest_memfd_engine_for_ram(Error **errp)
 bool guest_memfd_is_in_place(void)
 {
     return fake_ram.in_place;
+}
+
+bool guest_memfd_backend_waits(const RAMBlock *rb)
+{
+    return fake_ram.waits;
 }
 
 const char *memory_region_name(const MemoryRegion *mr)

@@ -18,6 +18,7 @@ typedef struct FakeRam {
     bool no_engine;
     int discard_error;
     bool no_attributes;
+    bool waits;                 /* a backend that is not guest RAM yet */
     int discards_required;
     ram_addr_t invalidated[2];  /* translations: first, last byte */
 } FakeRam;

@@ -155,26 +155,36 @@ static void test_refused(void)
     end();
 }
 
-static void test_own_memory(void)
+/* Nobody knows yet what it is for: it keeps what it brings. */
+static void test_backend_waits(void)
 {
     uint8_t memory;
 
     start(TYPE_GUEST_MEMFD_PROVIDER_EMULATED);
     block.host = &memory;
-    expect_refused("memory backend 'ram0' brings its own memory, which "
-                   "cannot be converted in place",
-                   "Use memory-backend-memfd-private or "
-                   "memory-backend-ram.\n");
-    block.page_size = 2 * page_size();
-    expect_refused("memory backend 'ram0' uses huge pages, which cannot be "
-                   "converted in place",
-                   "Use memory-backend-memfd-private or "
-                   "memory-backend-ram.\n");
-    fake_ram.rig->engine.provider->can_be_off = true;
-    expect_refused("memory backend 'ram0' uses huge pages, which cannot be "
-                   "converted in place",
-                   "Use memory-backend-memfd-private or memory-backend-ram, "
-                   "or set in-place=off on guest-memfd-manager.\n");
+    block.flags |= RAM_GUEST_MEMFD;
+    fake_ram.waits = true;
+    g_assert_true(guest_memfd_ram_block_init(&block, &error_abort));
+    g_assert_true(block.host == &memory);
+    g_assert_null(block.gmem);
+    g_assert_false(block.flags & (RAM_GUEST_MEMFD | RAM_SHARED));
+    g_assert_cmpint(fake_ram.discards_required, ==, 0);
+    end();
+}
+
+/* What cannot be exchanged is as it was. */
+static void test_backend_kept(void)
+{
+    uint8_t memory;
+
+    start(TYPE_GUEST_MEMFD_PROVIDER_EMULATED);
+    block.host = &memory;
+    fake_ram.no_attributes = true;
+    expect_refused("cannot track the state of memory region 'ram0': another "
+                   "device manages its discards already", NULL);
+    g_assert_true(block.host == &memory);
+    g_assert_false(block.flags & RAM_SHARED);
+    fake_ram.no_attributes = false;
     end();
 }
 
@@ -430,7 +440,8 @@ int main(int argc, char **argv)
         { "init", test_init },
         { "not-ours", test_not_ours },
         { "refused", test_refused },
-        { "own-memory", test_own_memory },
+        { "backend-waits", test_backend_waits },
+        { "backend-kept", test_backend_kept },
         { "two-backings", test_two_backings },
         { "lock", test_lock },
         { "not-hidden", test_not_hidden },

@@ -1,0 +1,102 @@
+/*
+ * Memory backends that become guest memory
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * What a backend is for is not known when it is created: guest RAM, or a
+ * device with memory, or nothing.  So it gets memory of its own, as without
+ * a confidential guest, which is exchanged when it becomes guest RAM.
+ */
+
+#include "qemu/osdep.h"
+#include "exec/ramlist.h"
+#include "migration/cpr.h"
+#include "qapi/error.h"
+#include "qemu/madvise.h"
+#include "qemu/mmap-alloc.h"
+#include "qom/object_interfaces.h"
+#include "system/guest-memfd-ram.h"
+#include "system/hostmem.h"
+#include "system/qtest.h"
+#include "guest-memfd-internal.h"
+
+bool guest_memfd_backend_waits(const RAMBlock *rb)
+{
+    Object *owner = memory_region_owner(rb->mr);
+
+    return object_dynamic_cast(owner, TYPE_MEMORY_BACKEND) &&
+           !object_dynamic_cast(owner, TYPE_MEMORY_BACKEND_MEMFD_PRIVATE);
+}
+
+/* A file keeps what is in it, and huge pages are not converted. */
+static bool check_kind(const RAMBlock *rb, Error **errp)
+{
+    ERRP_GUARD();
+    const char *name = memory_region_name(rb->mr);
+    const char *or_off =
+        guest_memfd_or_not_in_place(guest_memfd_engine()->provider);
+
+    if (rb->page_size > guest_memfd_page_size()) {
+        error_setg(errp, "memory backend '%s' uses huge pages, which cannot "
+                   "be converted in place", name);
+        error_append_hint(errp, "Use memory-backend-memfd without hugetlb=on, "
+                          "or memory-backend-ram%s.\n", or_off);
+        return false;
+    }
+    if (rb->flags & RAM_NAMED_FILE) {
+        error_setg(errp, "memory backend '%s' keeps guest RAM in a file, "
+                   "which cannot be converted in place", name);
+        error_append_hint(errp, "The file is left as it is.  Use "
+                          "memory-backend-memfd or memory-backend-ram for "
+                          "guest RAM, and give the guest the file with "
+                          "-device virtio-pmem-pci or nvdimm%s.\n", or_off);
+        return false;
+    }
+    return true;
+}
+
+static void release(const RAMBlock *rb, HostMemoryBackend *backend)
+{
+    g_autofree char *name = host_memory_backend_get_name(backend);
+
+    ram_block_notify_remove(rb->host, rb->used_length, rb->max_length);
+    qemu_ram_munmap(rb->fd, rb->host, rb->max_length);
+    if (rb->fd >= 0) {
+        cpr_delete_fd(name, 0);
+        close(rb->fd);
+    }
+}
+
+/* What ram_block_add() does for new memory. */
+static void announce(const RAMBlock *rb)
+{
+    qemu_madvise(rb->host, rb->max_length, QEMU_MADV_HUGEPAGE);
+    if (!qtest_enabled()) {
+        qemu_madvise(rb->host, rb->max_length, QEMU_MADV_DONTFORK);
+    }
+    ram_block_notify_add(rb->host, rb->used_length, rb->max_length);
+}
+
+bool guest_memfd_backend_becomes_ram(HostMemoryBackend *backend, Error **errp)
+{
+    UserCreatable *uc = USER_CREATABLE(backend);
+    RAMBlock *rb = backend->mr.ram_block;
+    const RAMBlock before = *rb;
+    Error *err = NULL;
+
+    if (!backend->guest_memfd || !guest_memfd_is_in_place() || rb->gmem) {
+        return true;
+    }
+    if (!check_kind(rb, errp) || !guest_memfd_ram_block_adopt(rb, errp)) {
+        return false;
+    }
+    release(&before, backend);
+    rb->fd = -1;
+    rb->flags |= RAM_GUEST_MEMFD;
+    announce(rb);
+
+    /* Host nodes, prealloc and the like, once more. */
+    USER_CREATABLE_GET_CLASS(uc)->complete(uc, &err);
+    error_propagate(errp, err);
+    return !err;
+}
