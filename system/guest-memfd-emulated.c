@@ -26,6 +26,9 @@
 /* What poisoned memory reads. */
 #define POISON_BYTE 0xd5
 
+/* Linux has no greater errno values. */
+#define FAULT_ERRNO_MAX 4095
+
 OBJECT_DECLARE_SIMPLE_TYPE(GuestMemfdEmulated, GUEST_MEMFD_PROVIDER_EMULATED)
 
 struct GuestMemfdEmulated {
@@ -207,6 +210,34 @@ static void emulated_set_poison(Object *obj, bool value, Error **errp)
     qatomic_set(&GUEST_MEMFD_PROVIDER_EMULATED(obj)->poison, value);
 }
 
+static void emulated_get_fault_errno(Object *obj, Visitor *v,
+                                     const char *name, void *opaque,
+                                     Error **errp)
+{
+    GuestMemfdEmulated *s = GUEST_MEMFD_PROVIDER_EMULATED(obj);
+    uint32_t value = qatomic_read(&s->fault_errno);
+
+    visit_type_uint32(v, name, &value, errp);
+}
+
+static void emulated_set_fault_errno(Object *obj, Visitor *v,
+                                     const char *name, void *opaque,
+                                     Error **errp)
+{
+    uint64_t value;
+
+    if (!visit_type_uint64(v, name, &value, errp)) {
+        return;
+    }
+    if (value > FAULT_ERRNO_MAX) {
+        error_setg(errp, "property '%s' of %s doesn't take value '%" PRIu64
+                   "': it is 0 to %d", name, object_get_typename(obj), value,
+                   FAULT_ERRNO_MAX);
+        return;
+    }
+    qatomic_set(&GUEST_MEMFD_PROVIDER_EMULATED(obj)->fault_errno, value);
+}
+
 static void emulated_init(Object *obj)
 {
     const GuestMemfdRealisation how = GUEST_MEMFD_REALISATION_EMULATED;
@@ -225,8 +256,6 @@ static void emulated_init(Object *obj)
                        [GUEST_MEMFD_CONTENT_MODE_ZERO] =
         GUEST_MEMFD_REALISATION_REFUSED;
 
-    object_property_add_uint32_ptr(obj, "fault-errno", &s->fault_errno,
-                                   OBJ_PROP_FLAG_READWRITE);
     object_property_add_uint32_ptr(obj, "fault-after", &s->fault_after,
                                    OBJ_PROP_FLAG_READWRITE);
     object_property_add_uint32_ptr(obj, "fault-count", &s->fault_count,
@@ -250,6 +279,11 @@ static void emulated_class_init(ObjectClass *oc, const void *data)
                                    emulated_set_poison);
     object_class_property_set_description(oc, "poison",
         "Overwrite memory converted with content mode default");
+    object_class_property_add(oc, "fault-errno", "uint32",
+                              emulated_get_fault_errno,
+                              emulated_set_fault_errno, NULL, NULL);
+    object_class_property_set_description(oc, "fault-errno",
+        "The errno value of injected faults (0 to 4095; 0: no fault)");
 }
 
 static const TypeInfo emulated_info = {

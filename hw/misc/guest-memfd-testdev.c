@@ -10,11 +10,13 @@
 
 #include "qemu/osdep.h"
 #include <glib-unix.h>
+#include "hw/boards.h"
 #include "hw/isa/isa.h"
 #include "hw/misc/guest-memfd-testdev.h"
 #include "hw/qdev-properties.h"
 #include "qapi/error.h"
 #include "qemu/module.h"
+#include "qemu/rcu.h"
 #include "qemu/units.h"
 #include "system/dma.h"
 #include "system/guest-memfd-ram.h"
@@ -181,8 +183,15 @@ static int testdev_map(GuestMemfdTestdev *s)
 
 static int testdev_touch(GuestMemfdTestdev *s)
 {
+    ram_addr_t offset;
+
     if (!s->pointer) {
         return -EINVAL;
+    }
+    RCU_READ_LOCK_GUARD();
+    /* The memory may have been unplugged since. */
+    if (!qemu_ram_block_from_host(s->pointer, false, &offset)) {
+        return -EFAULT;
     }
     s->data = ldq_le_p(s->pointer);
     return 0;
@@ -292,20 +301,55 @@ static const MemoryRegionOps testdev_ops = {
     .impl.max_access_size = 8,
 };
 
+/* Two of them would both do what a guest asks one for. */
+static bool testdev_is_taken(GuestMemfdTestdev *s, MemoryRegion *isa)
+{
+    MemoryRegionSection mrs = memory_region_find(isa, s->base, GMTD_SIZE);
+    bool taken = mrs.mr && mrs.mr->ops == &testdev_ops;
+
+    memory_region_unref(mrs.mr);
+    return taken;
+}
+
+static bool testdev_check(GuestMemfdTestdev *s, MemoryRegion *isa,
+                          Error **errp)
+{
+    ERRP_GUARD();
+    const char *type = TYPE_GUEST_MEMFD_TESTDEV;
+
+    if (!machine_require_guest_memfd(current_machine)) {
+        error_setg(errp, "%s needs a confidential guest", type);
+        error_append_hint(errp, "Add -machine "
+                          "confidential-guest-support=..., for example of "
+                          "-object sw-protected-guest.\n");
+        return false;
+    }
+    if (!QEMU_IS_ALIGNED(s->base, GMTD_SIZE)) {
+        error_setg(errp, "property 'addr' of %s doesn't take value '0x%"
+                   PRIx64 "': it must be a multiple of 0x%x", type, s->base,
+                   GMTD_SIZE);
+        return false;
+    }
+    if (testdev_is_taken(s, isa)) {
+        error_setg(errp, "property 'addr' of %s doesn't take value '0x%"
+                   PRIx64 "': another one is there", type, s->base);
+        error_append_hint(errp, "Give each an address of its own.\n");
+        return false;
+    }
+    return true;
+}
+
 static void testdev_realize(DeviceState *dev, Error **errp)
 {
     GuestMemfdTestdev *s = GUEST_MEMFD_TESTDEV(dev);
+    MemoryRegion *isa = isa_address_space(ISA_DEVICE(dev));
 
-    if (!QEMU_IS_ALIGNED(s->base, GMTD_SIZE)) {
-        error_setg(errp, "property 'addr' of %s doesn't take value '0x%"
-                   PRIx64 "': it must be a multiple of 0x%x",
-                   TYPE_GUEST_MEMFD_TESTDEV, s->base, GMTD_SIZE);
+    if (!testdev_check(s, isa, errp)) {
         return;
     }
     memory_region_init_io(&s->mmio, OBJECT(s), &testdev_ops, s,
                           TYPE_GUEST_MEMFD_TESTDEV, GMTD_SIZE);
-    memory_region_add_subregion_overlap(isa_address_space(ISA_DEVICE(dev)),
-                                        s->base, &s->mmio, 1);
+    memory_region_add_subregion_overlap(isa, s->base, &s->mmio, 1);
 }
 
 static void testdev_init(Object *obj)

@@ -98,6 +98,29 @@ void address_space_unmap(AddressSpace *as, void *buffer, hwaddr len,
     mapped--;
 }
 
+/* No memory is unplugged here. */
+RAMBlock *qemu_ram_block_from_host(void *ptr, bool round_offset,
+                                   ram_addr_t *offset)
+{
+    static RAMBlock block;
+
+    return &block;
+}
+
+/* realize() is not called. */
+MachineState *current_machine;
+
+bool machine_require_guest_memfd(MachineState *machine)
+{
+    g_assert_not_reached();
+}
+
+MemoryRegionSection memory_region_find(MemoryRegion *mr, hwaddr addr,
+                                       uint64_t size)
+{
+    g_assert_not_reached();
+}
+
 void memory_region_init_io(MemoryRegion *mr, Object *owner,
                            const MemoryRegionOps *ops, void *opaque,
                            const char *name, uint64_t size)

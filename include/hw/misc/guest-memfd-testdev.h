@@ -50,7 +50,8 @@
  * UNMAP: let go of the page.
  * TOUCH: read DATA through the last pointer, even after UNMAP, as only a
  *   bug does.  Where the host is kept off private memory (KVM in place) a
- *   page that became private reads zeros.  -EINVAL without MAP.
+ *   page that became private reads zeros.  -EINVAL without MAP, -EFAULT if
+ *   the memory was unplugged since.
  */
 #define GMTD_CMD_CONVERT        1
 #define GMTD_CMD_READ           2
