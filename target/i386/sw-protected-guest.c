@@ -32,6 +32,7 @@ struct SwProtectedGuest {
 };
 
 #ifdef CONFIG_KVM
+/* Negative if this KVM has none; another accelerator is tried then. */
 static int sw_protected_guest_kvm_type(X86ConfidentialGuest *cg)
 {
     int types = kvm_check_extension(KVM_STATE(current_accel()),
@@ -42,7 +43,7 @@ static int sw_protected_guest_kvm_type(X86ConfidentialGuest *cg)
                      "VMs");
         error_printf("Use a kernel built with CONFIG_KVM_SW_PROTECTED_VM, or "
                      "-accel tcg.\n");
-        exit(EXIT_FAILURE);
+        return -1;
     }
     return KVM_X86_SW_PROTECTED_VM;
 }
@@ -70,15 +71,13 @@ static bool sw_protected_guest_disable_smm(Error **errp)
 static int sw_protected_guest_kvm_init(ConfidentialGuestSupport *cgs,
                                        Error **errp)
 {
-    if (!sw_protected_guest_disable_smm(errp)) {
-        return -EINVAL;
-    }
     if (!kvm_enable_hypercall(BIT_ULL(KVM_HC_MAP_GPA_RANGE))) {
         error_setg(errp, "sw-protected-guest: KVM does not pass on the "
                    "guest's conversion requests (KVM_HC_MAP_GPA_RANGE)");
         return -EOPNOTSUPP;
     }
-    return 0;
+    /* Last: with another accelerator SMM is in nobody's way. */
+    return sw_protected_guest_disable_smm(errp) ? 0 : -EINVAL;
 }
 #endif
 
