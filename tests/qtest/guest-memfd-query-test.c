@@ -92,20 +92,6 @@ static void test_nothing(void)
     check_nothing(q35, GM_MANAGER);
 }
 
-/* Requests of a machine without guest_memfd memory lead nowhere. */
-static void test_no_manager(void)
-{
-    QTestState *qts = qtest_init("-nodefaults -machine q35 -m 64M "
-                                 GM_TESTDEV);
-
-    gm_fill(qts, GM_GPA, GM_PAGE);
-    g_assert_cmpint(gm_convert(qts, GM_GPA, GM_PAGE, 0).status, ==, -EINVAL);
-    g_assert_cmpint(gm_convert(qts, GM_GPA, GM_PAGE,
-                               GMTD_ATTR_PRIVATE).status, ==, -EINVAL);
-    gm_assert_filled(qts, GM_GPA, GM_PAGE);
-    gm_quit(qts);
-}
-
 static bool has_backend(QTestState *qts, const char *name)
 {
     g_autoptr(QDict) info = gm_query(qts);
@@ -339,7 +325,6 @@ int main(int argc, char **argv)
 
     qtest_add_func("/guest-memfd/query/machine", test_machine);
     qtest_add_func("/guest-memfd/query/nothing", test_nothing);
-    qtest_add_func("/guest-memfd/query/no-manager", test_no_manager);
     qtest_add_func("/guest-memfd/query/backends", test_backends);
     qtest_add_func("/guest-memfd/query/bad-backends", test_bad_backends);
     qtest_add_func("/guest-memfd/query/statistics", test_statistics);
