@@ -28,16 +28,8 @@
 #include "qemu/queue.h"
 #include "qemu/thread.h"
 #include "qom/object.h"
+#include "system/guest-memfd-guest.h"
 #include "system/memory.h"
-
-/*
- * The attributes argument of KVM_HC_MAP_GPA_RANGE: bits 0-3 (page size)
- * and 4 (encrypted) are KVM's, the hints are this project's.
- */
-#define GUEST_MEMFD_ATTR_PAGE_SIZE  MAKE_64BIT_MASK(0, 4)
-#define GUEST_MEMFD_ATTR_PRIVATE    (1ULL << 4)
-#define GUEST_MEMFD_ATTR_ZERO       (1ULL << 8)
-#define GUEST_MEMFD_ATTR_PRESERVE   (1ULL << 9)
 
 /* What a guest said about the bytes of a conversion. */
 typedef enum GuestMemfdIntent {

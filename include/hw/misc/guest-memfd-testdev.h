@@ -16,6 +16,8 @@
 #ifndef HW_MISC_GUEST_MEMFD_TESTDEV_H
 #define HW_MISC_GUEST_MEMFD_TESTDEV_H
 
+#include "system/guest-memfd-guest.h"
+
 #define GMTD_BASE               0xfed60000  /* guest-physical, default */
 #define GMTD_SIZE               0x1000
 
@@ -66,9 +68,9 @@
 #define GMTD_COPY_MAX           0x200000    /* 2 MiB */
 
 /* Same bits as the attributes argument of KVM_HC_MAP_GPA_RANGE. */
-#define GMTD_ATTR_PRIVATE       (1ULL << 4)
-#define GMTD_ATTR_ZERO          (1ULL << 8)
-#define GMTD_ATTR_PRESERVE      (1ULL << 9)
+#define GMTD_ATTR_PRIVATE       GUEST_MEMFD_ATTR_PRIVATE
+#define GMTD_ATTR_ZERO          GUEST_MEMFD_ATTR_ZERO
+#define GMTD_ATTR_PRESERVE      GUEST_MEMFD_ATTR_PRESERVE
 
 /*
  * OUTCOME: content mode in bits 0-7 (0 default, 1 zero, 2 preserve),
@@ -79,14 +81,5 @@
 #define GMTD_OUTCOME_MODE(o)    ((unsigned)((o) & 0xff))
 #define GMTD_OUTCOME_HOW(o)     ((unsigned)(((o) >> 8) & 0xff))
 #define GMTD_OUTCOME_VALID      (1ULL << 16)
-
-/*
- * fw_cfg file that tells the guest what it may ask for: four
- * little-endian 32-bit words: version (1), the hint bits that may be set
- * to shared, the hint bits that may be set to private, 0.  A bit stands
- * at the position it has in the attributes (ZERO 8, PRESERVE 9).
- */
-#define GUEST_MEMFD_FW_CFG_FILE     "etc/guest-memfd/content-modes"
-#define GUEST_MEMFD_FW_CFG_VERSION  1
 
 #endif /* HW_MISC_GUEST_MEMFD_TESTDEV_H */
