@@ -9,7 +9,6 @@
 
 #include "qemu/osdep.h"
 #include "hw/boards.h"
-#include "hw/misc/guest-memfd-testdev.h"
 #include "hw/nvram/fw_cfg.h"
 #include "hw/qdev-core.h"
 #include "migration/blocker.h"
@@ -18,6 +17,7 @@
 #include "qemu/module.h"
 #include "qom/object_interfaces.h"
 #include "system/confidential-guest-support.h"
+#include "system/guest-memfd-ram.h"
 #include "system/kvm.h"
 #include "system/qtest.h"
 #include "system/reset.h"
@@ -200,35 +200,18 @@ static void vm_state_changed(void *opaque, bool running, RunState state)
     qatomic_set(&s->engine.launched, true);
 }
 
-static uint32_t hint_bits(const GuestMemfdOffer *offer,
-                          GuestMemfdDirection direction)
-{
-    const GuestMemfdRealisation *how = offer->how[direction];
-    uint32_t bits = 0;
-
-    if (direction == GUEST_MEMFD_DIRECTION_TO_SHARED) {
-        bits |= GUEST_MEMFD_ATTR_ZERO;
-    }
-    if (how[GUEST_MEMFD_CONTENT_MODE_PRESERVE] !=
-        GUEST_MEMFD_REALISATION_REFUSED) {
-        bits |= GUEST_MEMFD_ATTR_PRESERVE;
-    }
-    return bits;
-}
-
 static void tell_guest(GuestMemfdManager *s)
 {
-    const GuestMemfdOffer *offer = &s->engine.provider->offer;
     FWCfgState *fw_cfg = fw_cfg_find();
 
     if (!fw_cfg) {
         return;
     }
     s->fw_cfg_file[0] = cpu_to_le32(GUEST_MEMFD_FW_CFG_VERSION);
-    s->fw_cfg_file[1] = cpu_to_le32(hint_bits(offer,
-                                        GUEST_MEMFD_DIRECTION_TO_SHARED));
-    s->fw_cfg_file[2] = cpu_to_le32(hint_bits(offer,
-                                        GUEST_MEMFD_DIRECTION_TO_PRIVATE));
+    s->fw_cfg_file[1] = cpu_to_le32(
+        guest_memfd_hints(GUEST_MEMFD_DIRECTION_TO_SHARED));
+    s->fw_cfg_file[2] = cpu_to_le32(
+        guest_memfd_hints(GUEST_MEMFD_DIRECTION_TO_PRIVATE));
     fw_cfg_add_file(fw_cfg, GUEST_MEMFD_FW_CFG_FILE, s->fw_cfg_file,
                     sizeof(s->fw_cfg_file));
 }

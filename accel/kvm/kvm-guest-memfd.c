@@ -13,7 +13,6 @@
 #include "qapi/error.h"
 #include "qemu/error-report.h"
 #include "qemu/module.h"
-#include "qemu/units.h"
 #include "system/confidential-guest-support.h"
 #include "system/guest-memfd-ram.h"
 #include "system/hostmem.h"
@@ -263,30 +262,6 @@ static const TypeInfo kvm_guest_memfd_types[] = {
 DEFINE_TYPES(kvm_guest_memfd_types)
 
 /* --- what KVM's code calls --------------------------------------------- */
-
-/* What may pass is worth another try to the guest, too. */
-static uint64_t guest_errno(int ret)
-{
-    bool again = ret == -EAGAIN || ret == -EINTR || ret == -ENOMEM;
-
-    if (!ret) {
-        return 0;
-    }
-    return again ? EAGAIN : EINVAL;
-}
-
-uint64_t kvm_guest_memfd_map_gpa_range(hwaddr gpa, uint64_t npages,
-                                       uint64_t attributes)
-{
-    const uint64_t page = 4 * KiB;
-    GuestMemfdOutcome outcome;
-    /* Too many pages for any guest, and a size that is refused as such. */
-    uint64_t size = npages > UINT64_MAX / page ? UINT64_MAX : npages * page;
-
-    return guest_errno(guest_memfd_request(gpa, size, attributes,
-                                           GUEST_MEMFD_ORIGIN_HYPERCALL,
-                                           &outcome));
-}
 
 int kvm_guest_memfd_convert(hwaddr gpa, uint64_t size, bool to_private)
 {

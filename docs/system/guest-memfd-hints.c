@@ -40,7 +40,7 @@ static int64_t map_gpa_range(uint64_t gpa, uint64_t pages,
     asm volatile("vmmcall" : "=a" (ret)
                  : "a" (KVM_HC_MAP_GPA_RANGE), "b" (gpa), "c" (pages),
                    "d" (attributes) : "memory");
-    /* KVM's own errors are negative, those of QEMU positive. */
+    /* QEMU's errors are positive; what KVM refuses by itself is negative. */
     return ret < 0 ? -ret : ret;
 }
 

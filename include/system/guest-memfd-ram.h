@@ -121,6 +121,24 @@ int guest_memfd_convert(const GuestMemfdRequest *req,
 int guest_memfd_request(hwaddr gpa, uint64_t size, uint64_t attributes,
                         GuestMemfdOrigin origin, GuestMemfdOutcome *outcome);
 
+/*
+ * guest_memfd_map_gpa_range: a guest's KVM_HC_MAP_GPA_RANGE
+ *
+ * @npages is in units of 4 KiB.  Returns what the guest is told: 0, EINVAL
+ * or EAGAIN, the only values that KVM passes on for every kind of VM.
+ */
+uint64_t guest_memfd_map_gpa_range(hwaddr gpa, uint64_t npages,
+                                   uint64_t attributes);
+
+/* The hints that a guest may give in this direction: GUEST_MEMFD_ATTR_*. */
+uint32_t guest_memfd_hints(GuestMemfdDirection direction);
+
+/*
+ * guest_memfd_cpuid: leaf @index of the block that a guest which starts
+ * shared finds in CPUID, as EAX, EBX, ECX and EDX; false behind the last.
+ */
+bool guest_memfd_cpuid(uint32_t index, uint32_t *regs);
+
 /* Is this VM's guest memory converted in place? */
 bool guest_memfd_is_in_place(void);
 

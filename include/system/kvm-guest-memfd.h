@@ -31,15 +31,6 @@ int kvm_guest_memfd_slot_added(MemoryRegion *mr, hwaddr gpa, uint64_t offset,
                                uint64_t size);
 
 /*
- * kvm_guest_memfd_map_gpa_range: a guest's KVM_HC_MAP_GPA_RANGE
- *
- * @npages is in units of 4 KiB.  Returns what the guest is told: 0, EINVAL
- * or EAGAIN, the only values that KVM passes on for every kind of VM.
- */
-uint64_t kvm_guest_memfd_map_gpa_range(hwaddr gpa, uint64_t npages,
-                                       uint64_t attributes);
-
-/*
  * kvm_guest_memfd_convert: memory that must have the other state
  *
  * Returns 0 if the guest can go on, which includes trying again.

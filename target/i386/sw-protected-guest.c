@@ -16,6 +16,7 @@
 #include "qom/object_interfaces.h"
 #include "system/kvm.h"
 #include "confidential-guest.h"
+#include "sw-protected-guest.h"
 #ifdef CONFIG_KVM
 #include <linux/kvm.h>
 #include "standard-headers/asm-x86/kvm_para.h"
@@ -24,7 +25,6 @@
 #include "kvm/kvm_i386.h"
 #endif
 
-#define TYPE_SW_PROTECTED_GUEST "sw-protected-guest"
 OBJECT_DECLARE_SIMPLE_TYPE(SwProtectedGuest, SW_PROTECTED_GUEST)
 
 struct SwProtectedGuest {
@@ -79,6 +79,25 @@ static int sw_protected_guest_kvm_init(ConfidentialGuestSupport *cgs,
     /* Last: with another accelerator SMM is in nobody's way. */
     return sw_protected_guest_disable_smm(errp) ? 0 : -EINVAL;
 }
+
+/* KVM leaves the bit to who serves the hypercall, which is QEMU. */
+static uint32_t
+sw_protected_guest_adjust_cpuid_features(X86ConfidentialGuest *cg,
+                                         uint32_t feature, uint32_t index,
+                                         int reg, uint32_t value)
+{
+    return feature == KVM_CPUID_FEATURES && reg == R_EAX ?
+           value | (1u << KVM_FEATURE_HC_MAP_GPA_RANGE) : value;
+}
+
+static void sw_protected_guest_cpu_instance_init(X86ConfidentialGuest *cg,
+                                                 CPUState *cpu)
+{
+    if (kvm_enabled()) {
+        X86_CPU(cpu)->env.features[FEAT_KVM] |=
+            1u << KVM_FEATURE_HC_MAP_GPA_RANGE;
+    }
+}
 #endif
 
 static void sw_protected_guest_init(Object *obj)
@@ -95,6 +114,10 @@ static void sw_protected_guest_class_init(ObjectClass *oc, const void *data)
 {
 #ifdef CONFIG_KVM
     X86_CONFIDENTIAL_GUEST_CLASS(oc)->kvm_type = sw_protected_guest_kvm_type;
+    X86_CONFIDENTIAL_GUEST_CLASS(oc)->adjust_cpuid_features =
+        sw_protected_guest_adjust_cpuid_features;
+    X86_CONFIDENTIAL_GUEST_CLASS(oc)->cpu_instance_init =
+        sw_protected_guest_cpu_instance_init;
     CONFIDENTIAL_GUEST_SUPPORT_CLASS(oc)->kvm_init =
         sw_protected_guest_kvm_init;
 #endif

@@ -90,6 +90,32 @@ static const uint64_t promised[][2] = {
     [EXPECT_TWO_BACKINGS] = { ZERO, 0 },
 };
 
+/* CPUID tells the same as the file, and of the hypercall. */
+static void check_cpuid(struct check *check)
+{
+    uint64_t hints[2] = { 0 };
+    uint32_t features = 0;
+    unsigned i;
+
+    if (!cpuid_offer(&features, &hints[SHARED], &hints[PRIVATE])) {
+        fail(check, "cpuid-leaf", 0, 0, 1);
+    }
+    say("cpuid features=0x%x to-shared=0x%lx to-private=0x%lx told=%u",
+        features, hints[SHARED], hints[PRIVATE], hypercall_told());
+    if (features != GUEST_MEMFD_CPUID_STARTS_SHARED) {
+        fail(check, "cpuid-features", 0, features,
+             GUEST_MEMFD_CPUID_STARTS_SHARED);
+    }
+    if (!hypercall_told()) {
+        fail(check, "cpuid-hypercall", 0, 0, 1);
+    }
+    for (i = 0; i < 2; i++) {
+        if (hints[i] != offered[i]) {
+            fail(check, "cpuid-offer", i, hints[i], offered[i]);
+        }
+    }
+}
+
 /* What the guest may ask for, and what this provider should offer. */
 void cases_offer(void)
 {
@@ -110,6 +136,7 @@ void cases_offer(void)
                  promised[options.expect][i]);
         }
     }
+    check_cpuid(&check);
     tally_add(&check, false);
 }
 

@@ -8,6 +8,8 @@
 #include "guest.h"
 
 #define KVM_SIGNATURE_LEAF      0x40000000
+#define NEXT_LEAVES             0x100
+#define LAST_LEAVES             0x40010000
 
 #define BACKENDS_MAX            2
 
@@ -68,6 +70,46 @@ bool hypercall_present(void)
     cpuid(KVM_SIGNATURE_LEAF, regs);
     return regs[1] == 0x4b4d564b && regs[2] == 0x564b4d56 &&
            regs[3] == 0x4d;             /* "KVMKVMKVM" */
+}
+
+static bool is_signature(const uint32_t *regs)
+{
+    const char *signature = GUEST_MEMFD_CPUID_SIGNATURE;
+    const char *bytes = (const char *)regs;
+    unsigned i;
+
+    for (i = 0; i < 3 * sizeof(*regs) && bytes[i] == signature[i]; i++) {
+        continue;
+    }
+    return i == 3 * sizeof(*regs);
+}
+
+bool cpuid_offer(uint32_t *features, uint64_t *to_shared,
+                 uint64_t *to_private)
+{
+    uint32_t base, regs[4];
+
+    for (base = KVM_SIGNATURE_LEAF; base < LAST_LEAVES; base += NEXT_LEAVES) {
+        cpuid(base, regs);
+        if (is_signature(&regs[1]) &&
+            regs[0] >= base + GUEST_MEMFD_CPUID_FEATURES) {
+            cpuid(base + GUEST_MEMFD_CPUID_FEATURES, regs);
+            *features = regs[0];
+            *to_shared = regs[1];
+            *to_private = regs[2];
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The bit that says that the hypercall is there. */
+bool hypercall_told(void)
+{
+    uint32_t regs[4];
+
+    cpuid(KVM_SIGNATURE_LEAF + 1, regs);
+    return regs[0] & 1 << KVM_FEATURE_HC_MAP_GPA_RANGE;
 }
 
 static bool cpu_is_amd(void)

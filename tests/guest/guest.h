@@ -52,7 +52,8 @@
 #define GUEST_EINVAL        22
 #define GUEST_EOPNOTSUPP    95
 
-#define KVM_HC_MAP_GPA_RANGE    12
+#define KVM_HC_MAP_GPA_RANGE            12
+#define KVM_FEATURE_HC_MAP_GPA_RANGE    16
 
 /* How to ask for a conversion. */
 enum via { VIA_AUTO, VIA_NONE, VIA_TESTDEV, VIA_HYPERCALL };
@@ -165,6 +166,9 @@ int64_t device_command(uint64_t command, uint64_t gpa, uint64_t size);
 
 /* convert.c: requests, and the model of what state each page is in */
 bool hypercall_present(void);
+bool hypercall_told(void);
+bool cpuid_offer(uint32_t *features, uint64_t *to_shared,
+                 uint64_t *to_private);
 bool page_private(uint64_t gpa);
 uint64_t pages_in_state(struct range range, bool private);
 struct range part_in_backend(struct range range, unsigned backend);

@@ -325,9 +325,9 @@ Rig *vm_new_two_backings(void)
 uint64_t vm_ask(uint64_t gpa, uint64_t pages, uint64_t attributes)
 {
     /* The hypercall's pages have 4 KiB on any host. */
-    return kvm_guest_memfd_map_gpa_range(gpa * page_size(),
-                                         pages * (page_size() / (4 * KiB)),
-                                         attributes);
+    return guest_memfd_map_gpa_range(gpa * page_size(),
+                                     pages * (page_size() / (4 * KiB)),
+                                     attributes);
 }
 
 void vm_free(Rig *rig)

@@ -15,6 +15,7 @@
 #include "guest-memfd-fake-x86.h"
 
 FakeX86 fake_x86;
+bool kvm_allowed = true;
 
 static X86MachineState machine;
 
@@ -58,6 +59,12 @@ int fake_x86_vm_type(Object *cgs)
     X86ConfidentialGuestClass *cc = X86_CONFIDENTIAL_GUEST_GET_CLASS(cgs);
 
     return cc->kvm_type(X86_CONFIDENTIAL_GUEST(cgs));
+}
+
+uint32_t fake_x86_cpuid(Object *cgs, uint32_t leaf, int reg, uint32_t value)
+{
+    return x86_confidential_guest_adjust_cpuid_features(
+        X86_CONFIDENTIAL_GUEST(cgs), leaf, 0, reg, value);
 }
 
 /* The machine without what a machine is. */

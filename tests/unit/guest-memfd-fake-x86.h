@@ -22,5 +22,7 @@ void fake_x86_start(OnOffAuto smm);
 OnOffAuto fake_x86_smm(void);
 /* The type that KVM's VM gets for @cgs. */
 int fake_x86_vm_type(Object *cgs);
+/* What becomes of @value, register @reg of a leaf of CPUID, with @cgs. */
+uint32_t fake_x86_cpuid(Object *cgs, uint32_t leaf, int reg, uint32_t value);
 
 #endif /* TESTS_UNIT_GUEST_MEMFD_FAKE_X86_H */

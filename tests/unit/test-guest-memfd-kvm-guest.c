@@ -63,13 +63,13 @@ static void test_refused(void)
                      EINVAL);
     g_assert_cmpuint(vm_ask(0, 1, KEPT | GUEST_MEMFD_ATTR_ZERO), ==, EINVAL);
     /* Sizes that have no number of bytes; the last would be one page. */
-    g_assert_cmpuint(kvm_guest_memfd_map_gpa_range(0, top, PRIVATE), ==,
+    g_assert_cmpuint(guest_memfd_map_gpa_range(0, top, PRIVATE), ==,
                      EINVAL);
-    g_assert_cmpuint(kvm_guest_memfd_map_gpa_range(0, top + 1, PRIVATE), ==,
+    g_assert_cmpuint(guest_memfd_map_gpa_range(0, top + 1, PRIVATE), ==,
                      EINVAL);
-    g_assert_cmpuint(kvm_guest_memfd_map_gpa_range(0, UINT64_MAX, PRIVATE),
+    g_assert_cmpuint(guest_memfd_map_gpa_range(0, UINT64_MAX, PRIVATE),
                      ==, EINVAL);
-    g_assert_cmpuint(kvm_guest_memfd_map_gpa_range(0, top + 2, PRIVATE), ==,
+    g_assert_cmpuint(guest_memfd_map_gpa_range(0, top + 2, PRIVATE), ==,
                      EINVAL);
     fake_expect_log("");
     g_assert_cmpuint(fake.calls, ==, 0);

@@ -16,6 +16,10 @@
 /* The one bit, and the type, of such VMs; only the object may name it. */
 #define VM_TYPE         1
 
+/* Registers of CPUID, as R_EAX and R_EDX of cpu.h. */
+#define FAKE_EAX        0
+#define FAKE_EDX        2
+
 static Object *new_guest(OnOffAuto smm)
 {
     fake_x86_start(smm);
@@ -91,6 +95,19 @@ static void test_no_hypercall(void)
     object_unref(guest);
 }
 
+/* KVM leaves it to QEMU to tell of the hypercall. */
+static void test_hypercall_told(void)
+{
+    Object *guest = new_guest(ON_OFF_AUTO_AUTO);
+
+    g_assert_cmphex(fake_x86_cpuid(guest, 0x40000001, FAKE_EAX, 0x21), ==,
+                    0x10021);
+    g_assert_cmphex(fake_x86_cpuid(guest, 0x40000001, FAKE_EDX, 0x21), ==,
+                    0x21);
+    g_assert_cmphex(fake_x86_cpuid(guest, 1, FAKE_EAX, 0x21), ==, 0x21);
+    object_unref(guest);
+}
+
 /* It is for the caller to end QEMU, or to try another accelerator. */
 static void test_no_vm_type(void)
 {
@@ -117,6 +134,8 @@ int main(int argc, char **argv)
     g_test_add_func("/guest-memfd/sw-protected/no-machine", test_no_machine);
     g_test_add_func("/guest-memfd/sw-protected/no-hypercall",
                     test_no_hypercall);
+    g_test_add_func("/guest-memfd/sw-protected/hypercall-told",
+                    test_hypercall_told);
     g_test_add_func("/guest-memfd/sw-protected/no-vm-type", test_no_vm_type);
 
     return g_test_run();
