@@ -23,7 +23,7 @@ struct content_modes {
     uint32_t reserved;
 };
 
-/* Which of the wanted hints may be given; 0 without the file. */
+/* Which of the wanted hints may be set; 0 without the file. */
 uint64_t offered_hints(const struct content_modes *modes, bool to_private,
                        uint64_t wanted)
 {
