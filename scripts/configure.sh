@@ -77,7 +77,7 @@ expand_targets() {
     done
 }
 
-# Objects and phony names are not asked for by pattern.
+# Objects and phony names are not matched by patterns.
 matching_targets() {
     local name rule
     while IFS=': ' read -r name rule; do

@@ -43,7 +43,7 @@ class Plugged(i.Qemu):
                     if line.split()[-1] == symbol)
 
     def counter(self, symbol, dd):
-        """A command that gives dd the place of the counter."""
+        """A command that tells dd the address of the counter."""
         return (f'p=$(pidof {self.name}); '
                 f'b=$(grep -m 1 /bin/{self.name} /proc/$p/maps | '
                 'cut -d - -f 1); '
@@ -74,9 +74,9 @@ class Plugged(i.Qemu):
 
     async def waits_for_lock(self):
         """Unlike a QEMU that is slow."""
-        places = await self.shell(f'cat /proc/$(pidof {self.name})/wchan; '
-                                  'echo')
-        return 'futex' in ' '.join(places)
+        names = await self.shell(f'cat /proc/$(pidof {self.name})/wchan; '
+                                 'echo')
+        return 'futex' in ' '.join(names)
 
     async def plug(self, name):
         answer = await self.ask('object-add', {

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-The defects: how each is provoked, and what is seen of it.
+The defects: how each is provoked, and its result.
 
 An observation is a function of the machine and of the QEMU, with the same
 options whichever QEMU it is, and returns whether the defect showed (None:
-neither that nor what is right), and what was seen.
+neither that nor what is right), and the result.
 """
 
 import re

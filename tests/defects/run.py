@@ -4,7 +4,8 @@
 
 Runs both in the KVM rig and prints TAP.  A test passes only if the
 unchanged QEMU shows the defect and ours does not.  With --write the table
-goes to docs/devel/reliability.md, too.  tests/defects/check builds what it needs.
+goes to docs/devel/reliability.md, too.  tests/defects/check builds all it
+needs.
 """
 
 import argparse
@@ -49,35 +50,35 @@ def parse_arguments():
     return arguments
 
 
-async def run_in_rig(machine, tap, who, todo, seen):
+async def run_in_rig(machine, tap, who, todo, results):
     """What is done is taken off the list."""
     async with machine:
         while todo:
             run = todo[0][1]
-            seen[run] = await run(machine, QEMUS[who])
-            tap.say(f'{who}: {run.__name__}: {seen[run][1]}')
+            results[run] = await run(machine, QEMUS[who])
+            tap.say(f'{who}: {run.__name__}: {results[run][1]}')
             del todo[0]
 
 
 async def run_one(arguments, tap, defects, who):
     """All defects on one QEMU; one that spoils the rig is tried again."""
-    seen, todo, spoilt = {}, list(defects), None
+    results, todo, spoilt = {}, list(defects), None
     while todo:
         machine = L1(
             arguments.qemu, f'{ROOT}/build/kernel/bzImage',
             f'{ROOT}/build/kernel/defects.gz', 'two-backings')
         try:
-            await run_in_rig(machine, tap, who, todo, seen)
+            await run_in_rig(machine, tap, who, todo, results)
         except (Failure, OSError) as failure:
             if spoilt == todo[0]:
-                seen[todo[0][1]] = None, str(failure)
+                results[todo[0][1]] = None, str(failure)
                 del todo[0]
                 continue
             spoilt = todo[0]
             tap.say(f'{who}: starting over after:')
             for line in str(failure).splitlines():
                 tap.say('  ' + line)
-    return seen
+    return results
 
 
 async def run_all(arguments, tap, defects):
@@ -87,18 +88,18 @@ async def run_all(arguments, tap, defects):
     return dict(zip(QEMUS, results))
 
 
-def judge(tap, defects, seen):
+def judge(tap, defects, results):
     for name, run in defects:
-        stock, ours = (seen[who][run] for who in QEMUS)
+        stock, ours = (results[who][run] for who in QEMUS)
         tap.result(stock[0] is True and ours[0] is False,
                    f'{name}: wrong in 10.2.2, right in ours',
                    f'10.2.2: {stock[1]}\nours: {ours[1]}')
 
 
-def table(defects, seen):
+def table(defects, results):
     lines = ['| defect | 10.2.2 | ours |\n', '|---|---|---|\n']
     for name, run in defects:
-        texts = ' | '.join(seen[who][run][1].replace('|', r'\|')
+        texts = ' | '.join(results[who][run][1].replace('|', r'\|')
                            for who in QEMUS)
         lines.append(f'| {name} | {texts} |\n')
     return ''.join(lines)
@@ -115,10 +116,10 @@ async def run_and_judge(arguments, tap):
     defects = [defect for defect in observe.DEFECTS
                if defect[1].__name__ in
                (arguments.names or [defect[1].__name__])]
-    seen = await run_all(arguments, tap, defects)
-    judge(tap, defects, seen)
+    results = await run_all(arguments, tap, defects)
+    judge(tap, defects, results)
     if arguments.write and not tap.failed:
-        write(table(defects, seen))
+        write(table(defects, results))
 
 
 def main():

@@ -58,10 +58,10 @@ def messages(source):
     """(line, text) of each error and warning in C source."""
     source = COMMENT.sub(lambda m: re.sub(r'[^\n]', ' ', m[0]), source)
     for call in CALL.finditer(source):
-        given = arguments(source, call.end())
+        values = arguments(source, call.end())
         number = CALLS[call[1]]
-        if len(given) <= number or '"' not in given[number]:
+        if len(values) <= number or '"' not in values[number]:
             continue
         after = ': ...' if call[1] == 'error_setg_errno' else ''
-        for text in alternatives(given[number]):
+        for text in alternatives(values[number]):
             yield source.count('\n', 0, call.start()) + 1, text + after

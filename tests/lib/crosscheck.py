@@ -59,10 +59,10 @@ def offer_check(fwcfg, modes):
     wrong = []
     for direction in ('to-shared', 'to-private'):
         bits = int(fwcfg[direction], 0)
-        told = {name for bit, name in HINTS.items() if bits & bit}
+        named = {name for bit, name in HINTS.items() if bits & bit}
         offered = {mode['mode'] for mode in modes[direction]} - {'default'}
-        if told != offered:
-            wrong.append(f'{direction}: fw_cfg {told}, QMP {offered}')
+        if named != offered:
+            wrong.append(f'{direction}: fw_cfg {named}, QMP {offered}')
     return ('fw_cfg offers what QMP offers', not wrong, '; '.join(wrong))
 
 
@@ -101,7 +101,7 @@ def all_checks(log, info, qemu):
     checks.append(('requests that reached no memory are counted',
                    rejected == log.rejected,
                    f'QEMU {rejected}, guest {log.rejected}'))
-    checks.append(('QEMU exited as the guest asked',
+    checks.append(('QEMU exited as the guest requested',
                    qemu.exit_status == machine.EXIT_GOOD,
                    str(qemu.exit_status)))
     checks.append(('QEMU had nothing to complain about', not qemu.stderr,

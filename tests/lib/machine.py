@@ -174,7 +174,7 @@ class Machine:
             raise self._failure('the guest stopped')
 
     async def finish(self):
-        """Ask what QEMU counted, then let it exit as the guest asked."""
+        """Ask what QEMU counted, then let it exit as the guest requested."""
         deadline = asyncio.get_running_loop().time() + END_MAX
         while (await self.execute('query-status'))['status'] != 'shutdown':
             if asyncio.get_running_loop().time() > deadline:

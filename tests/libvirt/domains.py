@@ -118,8 +118,8 @@ class Checks:
                     now['preserve'] - before['preserve'] >
                     2 * before['preserve'],
                     'conversions follow the new policy', (before, now))
-        self.result(log.mismatches > 0, 'the guest, told to expect zeros, '
-                    'sees the bytes preserved', log.done)
+        self.result(log.mismatches > 0, 'the guest that expects zeros '
+                    'finds the bytes preserved', log.done)
 
     def modes(self):
         total = {'default': 0, 'zero': 0, 'preserve': 0}

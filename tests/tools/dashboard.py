@@ -23,11 +23,11 @@ class Panel:
     unit: str
     log: bool
     stacked: bool
-    place: dict
+    position: dict
     targets: list
 
     def overlaps(self, other):
-        a, b = self.place, other.place
+        a, b = self.position, other.position
         return (a['x'] < b['x'] + b['w'] and b['x'] < a['x'] + a['w'] and
                 a['y'] < b['y'] + b['h'] and b['y'] < a['y'] + a['h'])
 

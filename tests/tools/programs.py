@@ -58,7 +58,7 @@ async def start(*argv, **options):
 
 
 async def end(process, number=None):
-    """Its output, after a signal if @number is given."""
+    """Its output, after a signal if there is a @number."""
     if number is not None:
         process.send_signal(number)
     try:

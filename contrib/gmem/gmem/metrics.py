@@ -20,7 +20,7 @@ from .source import SourceError
 PREFIX = 'qemu_gmem_'
 NANO = 1e-9
 
-# Listed at 0 before they happen, for an increase from nothing to be seen.
+# Listed at 0 before they happen: an increase from nothing is one, too.
 ERRNO_NAMES = ('EAGAIN', 'EINVAL', 'EOPNOTSUPP', 'ENOMEM', 'EINTR', 'EFAULT',
                'EIO', 'EBUSY', 'other')
 

@@ -10,7 +10,7 @@ TOOLS = Path(__file__).resolve().parent.parent
 
 # Where it may be, unless Python knows it: named by the user, installed
 # beside the tools, or in the tree that "make build" makes.
-PLACES = (os.environ.get('GMEM_QMP_PATH'), TOOLS / 'python',
+DIRECTORIES = (os.environ.get('GMEM_QMP_PATH'), TOOLS / 'python',
           TOOLS.parent.parent / 'build/src/python')
 
 
@@ -20,9 +20,9 @@ class Missing(Exception):
 
 def load():
     """The module qemu.qmp."""
-    for place in (None, *filter(None, PLACES)):
-        if place is not None:
-            sys.path.append(str(place))
+    for directory in (None, *filter(None, DIRECTORIES)):
+        if directory is not None:
+            sys.path.append(str(directory))
         try:
             import qemu.qmp             # pylint: disable=C0415
         except ImportError:

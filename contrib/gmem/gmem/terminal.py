@@ -129,7 +129,7 @@ class Terminal:
 
 
 def show(loop, sampler, interval, colour):
-    """Until the user has seen enough; the terminal is as it was then."""
+    """Until the user quits; the terminal is as before then."""
     def inside(window):
         try:
             curses.curs_set(0)
