@@ -159,6 +159,7 @@ void guest_memfd_block_mark_changed(GuestMemfdBlock *block, uint64_t offset,
     }
     bitmap_set(block->changed, first, end - first);
     block->changed_bytes += size;
+    block->generation++;
 }
 
 bool guest_memfd_block_next_changed(const GuestMemfdBlock *block,

@@ -5,6 +5,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/lockable.h"
 #include "guest-memfd-internal.h"
 
 void guest_memfd_engine_init(GuestMemfdEngine *engine)
@@ -37,6 +38,72 @@ GuestMemfdDecision guest_memfd_engine_decide(const GuestMemfdEngine *engine,
     };
 
     return guest_memfd_decide(&question, &engine->provider->offer);
+}
+
+static bool has_pages(const GuestMemfdBlock *block, bool shared,
+                      uint64_t offset, uint64_t size)
+{
+    uint64_t run_size;
+
+    return guest_memfd_block_next_run(block, shared, &offset, offset + size,
+                                      &run_size);
+}
+
+static bool is_guest_memory(const GuestMemfdSection *s, hwaddr gpa)
+{
+    return s->gpa == gpa && s->block &&
+           QEMU_IS_ALIGNED(s->offset | s->size, guest_memfd_page_size());
+}
+
+/* Adds what is in @s to what was found before it. */
+static GuestMemfdRecord record_section(const GuestMemfdSection *s,
+                                       GuestMemfdRecord before,
+                                       uint64_t *generation)
+{
+    GuestMemfdBlock *block = s->block;
+    bool shared, private;
+
+    QEMU_LOCK_GUARD(&block->lock);
+    shared = has_pages(block, true, s->offset, s->size);
+    private = has_pages(block, false, s->offset, s->size);
+    *generation += block->generation;
+    if ((shared && private) ||
+        (shared && before == GUEST_MEMFD_RECORD_PRIVATE) ||
+        (private && before == GUEST_MEMFD_RECORD_SHARED)) {
+        return GUEST_MEMFD_RECORD_MIXED;
+    }
+    return before != GUEST_MEMFD_RECORD_NONE ? before :
+           shared ? GUEST_MEMFD_RECORD_SHARED : GUEST_MEMFD_RECORD_PRIVATE;
+}
+
+GuestMemfdRecord guest_memfd_engine_record(GuestMemfdEngine *engine,
+                                           hwaddr gpa, uint64_t size,
+                                           uint64_t *generation)
+{
+    GuestMemfdRecord record = GUEST_MEMFD_RECORD_NONE;
+    const hwaddr end = gpa + size;
+    GuestMemfdSection s;
+
+    *generation = 0;
+    if (end < gpa || !QEMU_IS_ALIGNED(gpa | size, guest_memfd_page_size())) {
+        return GUEST_MEMFD_RECORD_NONE;
+    }
+    while (gpa < end) {
+        bool found = engine->find_section(engine, gpa, end - gpa, &s);
+        bool ours = found && is_guest_memory(&s, gpa);
+
+        if (ours) {
+            record = record_section(&s, record, generation);
+            gpa += s.size;
+        }
+        if (found && s.mr) {
+            memory_region_unref(s.mr);
+        }
+        if (!ours) {
+            return GUEST_MEMFD_RECORD_NONE;
+        }
+    }
+    return record;
 }
 
 void guest_memfd_count_rejected(GuestMemfdEngine *engine, int ret)

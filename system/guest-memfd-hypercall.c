@@ -11,7 +11,7 @@
 #include "system/guest-memfd-ram.h"
 
 /* What may pass is worth another try to the guest, too. */
-static uint64_t guest_errno(int ret)
+uint64_t guest_memfd_answer(int ret)
 {
     bool again = ret == -EAGAIN || ret == -EINTR || ret == -ENOMEM;
 
@@ -29,9 +29,9 @@ uint64_t guest_memfd_map_gpa_range(hwaddr gpa, uint64_t npages,
     /* Too many pages for any guest, and a size that is refused as such. */
     uint64_t size = npages > UINT64_MAX / page ? UINT64_MAX : npages * page;
 
-    return guest_errno(guest_memfd_request(gpa, size, attributes,
-                                           GUEST_MEMFD_ORIGIN_HYPERCALL,
-                                           &outcome));
+    return guest_memfd_answer(
+        guest_memfd_request(gpa, size, attributes,
+                            GUEST_MEMFD_ORIGIN_HYPERCALL, &outcome));
 }
 
 /* --- what it is told --------------------------------------------------- */

@@ -47,20 +47,20 @@ static bool is_in_place(GuestMemfdProvider *provider)
     return GUEST_MEMFD_PROVIDER_GET_CLASS(provider)->block_alloc;
 }
 
-static bool has_provider(void)
+bool guest_memfd_has_provider(void)
 {
     return manager && manager->engine.provider;
 }
 
 bool guest_memfd_is_in_place(void)
 {
-    return has_provider() && is_in_place(manager->engine.provider);
+    return guest_memfd_has_provider() && is_in_place(manager->engine.provider);
 }
 
 int guest_memfd_convert(const GuestMemfdRequest *req,
                         GuestMemfdOutcome *outcome)
 {
-    if (!has_provider()) {
+    if (!guest_memfd_has_provider()) {
         return -EINVAL;
     }
     return guest_memfd_engine_convert(&manager->engine, req, outcome);
@@ -69,7 +69,7 @@ int guest_memfd_convert(const GuestMemfdRequest *req,
 int guest_memfd_request(hwaddr gpa, uint64_t size, uint64_t attributes,
                         GuestMemfdOrigin origin, GuestMemfdOutcome *outcome)
 {
-    if (!has_provider()) {
+    if (!guest_memfd_has_provider()) {
         return -EINVAL;
     }
     return guest_memfd_engine_request(&manager->engine, gpa, size, attributes,

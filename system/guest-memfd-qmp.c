@@ -136,6 +136,7 @@ static void fill_engine(GuestMemfdInfo *info, GuestMemfdEngine *engine)
         info->rejected = guest_memfd_failure_list(engine->rejected);
     }
 
+    info->unconverted_faults = stat64_get(&engine->unconverted_faults);
     if (engine->provider) {
         info->has_provider = true;
         info->provider = engine->provider->type;
@@ -237,6 +238,10 @@ static void hmp_info_guest_memfd(Monitor *mon, const QDict *qdict)
                        info->retry_timeout_ms);
         monitor_printf(mon, "modes: %s\n", modes);
         print_failures(mon, "rejected", info->rejected);
+        if (info->unconverted_faults) {
+            monitor_printf(mon, "  faults without a conversion: %" PRIu64
+                           "\n", info->unconverted_faults);
+        }
     }
     for (b = info->backends; b; b = b->next) {
         print_backend(mon, b->value);

@@ -115,6 +115,7 @@ void guest_memfd_engine_totals(GuestMemfdEngine *engine,
     WITH_QEMU_LOCK_GUARD(&engine->rejected_lock) {
         totals->rejected = all_errors(engine->rejected);
     }
+    totals->unconverted_faults = stat64_get(&engine->unconverted_faults);
 }
 
 GuestMemfdFailureCountList *

@@ -18,6 +18,7 @@
 #include "system/kvm-guest-memfd.h"
 #include "system/ramblock.h"
 #include "kvm-guest-memfd-backings.h"
+#include "kvm-guest-memfd-fault.h"
 
 #define TYPE_GUEST_MEMFD_PROVIDER_KVM "guest-memfd-provider-kvm"
 
@@ -201,6 +202,7 @@ int kvm_guest_memfd_slot_added(MemoryRegion *mr, hwaddr gpa, uint64_t offset,
 {
     int ret;
 
+    kvm_guest_memfd_count_slot();
     if (guest_memfd_is_in_place()) {
         return 0;
     }

@@ -53,6 +53,7 @@ static const StatDescription descriptions[] = {
     COUNT("rollbacks", counters.rollbacks),
     COUNT("failures", failures),
     COUNT("rejected", rejected),
+    COUNT("unconverted_faults", unconverted_faults),
     NS("time_ns", CUMULATIVE, time_ns),
     NS("time_max_ns", PEAK, time_max_ns),
     NS("time_hist_ns", LOG2_HISTOGRAM, time_histogram),

@@ -274,15 +274,6 @@ int kvm_guest_memfd_convert(hwaddr gpa, uint64_t size, bool to_private)
         .origin = launched ? GUEST_MEMFD_ORIGIN_MEMORY_FAULT :
                              GUEST_MEMFD_ORIGIN_LAUNCH,
     };
-    int ret = guest_memfd_convert(&req, NULL);
 
-    if (ret && launched) {
-        /* The vCPU faults again; only a guest can hang itself with it. */
-        warn_report_once("guest memory [0x%" HWADDR_PRIx ", +0x%" PRIx64
-                         "), touched as %s, cannot be converted: %s", gpa,
-                         size, to_private ? "private" : "shared",
-                         strerror(-ret));
-        return 0;
-    }
-    return ret;
+    return guest_memfd_convert(&req, NULL);
 }

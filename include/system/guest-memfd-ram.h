@@ -122,6 +122,12 @@ int guest_memfd_request(hwaddr gpa, uint64_t size, uint64_t attributes,
                         GuestMemfdOrigin origin, GuestMemfdOutcome *outcome);
 
 /*
+ * guest_memfd_answer: what a guest is told of @ret, 0 or a negative errno
+ * value: 0, EAGAIN for what may pass, or EINVAL
+ */
+uint64_t guest_memfd_answer(int ret);
+
+/*
  * guest_memfd_map_gpa_range: a guest's KVM_HC_MAP_GPA_RANGE
  *
  * @npages is in units of 4 KiB.  Returns what the guest is told: 0, EINVAL
@@ -141,6 +147,9 @@ bool guest_memfd_cpuid(uint32_t index, uint32_t *regs);
 
 /* Is this VM's guest memory converted in place? */
 bool guest_memfd_is_in_place(void);
+
+/* False for a VM without guest memory that can be converted. */
+bool guest_memfd_has_provider(void);
 
 /*
  * guest_memfd_ram_block_start: take over a block with two backings

@@ -26,6 +26,7 @@
 #include "qapi/qapi-types-guest-memfd.h"
 #include "qemu/interval-tree.h"
 #include "qemu/queue.h"
+#include "qemu/stats64.h"
 #include "qemu/thread.h"
 #include "qom/object.h"
 #include "system/guest-memfd-guest.h"
@@ -220,6 +221,7 @@ typedef struct GuestMemfdTotals {
     GuestMemfdCounters counters;
     uint64_t failures;              /* of all errno values */
     uint64_t rejected;              /* the same, of requests for no block */
+    uint64_t unconverted_faults;
     uint64_t private_bytes;
     uint64_t shared_bytes;
 } GuestMemfdTotals;
@@ -256,6 +258,9 @@ struct GuestMemfdBlock {
     uint64_t asked_bytes;
     GuestMemfdDecision decision;
     GuestMemfdBlock *next_held;
+
+    /* Differs whenever a page was converted since; protected by lock. */
+    uint64_t generation;
 
     /* Who holds pointers to pages; from address_space_map(). */
     QemuMutex users_lock;
@@ -309,6 +314,9 @@ struct GuestMemfdEngine {
 
     QemuMutex rejected_lock;
     uint64_t rejected[GUEST_MEMFD_ERRNO_PLACES];
+
+    /* Memory faults after which the guest went on without a conversion. */
+    Stat64 unconverted_faults;
 
     /*
      * @find_section: the first piece of [gpa, gpa + size) that is mapped;
@@ -376,6 +384,28 @@ int guest_memfd_engine_convert_block(GuestMemfdEngine *engine,
 /* BQL held. */
 void guest_memfd_engine_totals(GuestMemfdEngine *engine,
                                GuestMemfdTotals *totals);
+
+/* What is recorded of a range of guest-physical memory. */
+typedef enum GuestMemfdRecord {
+    GUEST_MEMFD_RECORD_NONE,        /* not all of it is guest memory */
+    GUEST_MEMFD_RECORD_SHARED,
+    GUEST_MEMFD_RECORD_PRIVATE,
+    GUEST_MEMFD_RECORD_MIXED,
+    GUEST_MEMFD_RECORD__MAX,
+} GuestMemfdRecord;
+
+/*
+ * guest_memfd_engine_record: what is recorded of [gpa, gpa + size)
+ *
+ * Waits for the conversions in progress of each block that is touched.  A
+ * range that is empty, wraps or is not page aligned is not guest memory.
+ *
+ * @generation: differs from what an earlier call for the same range gave
+ *     if a page of the same blocks was converted in between.
+ */
+GuestMemfdRecord guest_memfd_engine_record(GuestMemfdEngine *engine,
+                                           hwaddr gpa, uint64_t size,
+                                           uint64_t *generation);
 
 /* BQL held.  @ram_block may be NULL in tests. */
 GuestMemfdBlock *guest_memfd_block_new(GuestMemfdEngine *engine,

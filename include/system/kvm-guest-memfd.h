@@ -31,11 +31,23 @@ int kvm_guest_memfd_slot_added(MemoryRegion *mr, hwaddr gpa, uint64_t offset,
                                uint64_t size);
 
 /*
- * kvm_guest_memfd_convert: memory that must have the other state
+ * kvm_guest_memfd_convert: memory that the launch, or the access of a guest
+ * that says so, needs to have this state
  *
- * Returns 0 if the guest can go on, which includes trying again.
+ * Returns 0 or a negative errno value.
  */
 int kvm_guest_memfd_convert(hwaddr gpa, uint64_t size, bool to_private);
+
+/*
+ * kvm_guest_memfd_memory_fault: KVM_EXIT_MEMORY_FAULT of @cpu
+ *
+ * @private: the flag of the exit.
+ *
+ * Called by the vCPU's thread without the BQL.  Returns 0 if the vCPU can
+ * be entered again, negative if the VM must be stopped.
+ */
+int kvm_guest_memfd_memory_fault(CPUState *cpu, hwaddr gpa, uint64_t size,
+                                 bool private);
 
 /*
  * kvm_guest_memfd_add_stats: the VM's conversions for query-stats

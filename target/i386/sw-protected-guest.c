@@ -112,6 +112,7 @@ static void sw_protected_guest_init(Object *obj)
 
 static void sw_protected_guest_class_init(ObjectClass *oc, const void *data)
 {
+    CONFIDENTIAL_GUEST_SUPPORT_CLASS(oc)->access_by_attributes = true;
 #ifdef CONFIG_KVM
     X86_CONFIDENTIAL_GUEST_CLASS(oc)->kvm_type = sw_protected_guest_kvm_type;
     X86_CONFIDENTIAL_GUEST_CLASS(oc)->adjust_cpuid_features =

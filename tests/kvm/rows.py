@@ -63,6 +63,7 @@ def vm_totals(info):
         'gmem_realised_kernel': total(info, 'realisations', 'kernel'),
         'gmem_refused': total(info, 'realisations', 'refused'),
         'gmem_rejected': sum(r['count'] for r in info['rejected']),
+        'gmem_unconverted_faults': info['unconverted-faults'],
         'gmem_time_ns': total(info, 'time-ns'),
         'gmem_private_bytes': sum(b['private-bytes']
                                   for b in info['backends'])}
@@ -111,7 +112,7 @@ async def matrix_row(l1, tap, setting, vcpus, backends, guest):
                f'{name}: statistics add up to what the guest asked for',
                f'guest {requests}, QEMU {total(info, "requests")}')
     seen, want = vm_statistics(reply), vm_totals(info)
-    tap.result(len(seen) == 22 and want.items() <= seen.items(),
+    tap.result(len(seen) == 23 and want.items() <= seen.items(),
                f'{name}: query-stats has them, too', f'{seen}\n{want}')
     if extra:
         good, detail = flags_check(setting, inner.trace)

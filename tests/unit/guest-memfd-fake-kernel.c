@@ -189,7 +189,9 @@ static int check_flags(const struct kvm_guest_memfd_attributes *a)
 {
     const uint64_t known = fake.content_modes ? FLAG_ZERO | FLAG_PRESERVE : 0;
 
-    if (fake.lie == LIE_TAKES_ANY_FLAG) {
+    if (fake.lie == LIE_TAKES_ANY_FLAG ||
+        (fake.lie == LIE_TAKES_UNKNOWN_FLAG &&
+         !(a->flags & (FLAG_ZERO | FLAG_PRESERVE)))) {
         return 0;
     }
     if (a->flags & ~known) {
@@ -215,7 +217,8 @@ static int check(const struct kvm_guest_memfd_attributes *a, uint64_t size)
         return -EINVAL;
     }
     if (fake.lie != LIE_TAKES_ANY_FLAG && ctpop64(a->flags) == 1 &&
-        a->flags & ~fake.modes[direction_of(a)]) {
+        a->flags & (FLAG_ZERO | FLAG_PRESERVE) &
+        ~fake.modes[direction_of(a)]) {
         return -EOPNOTSUPP;
     }
     if (fake.one_way && direction_of(a) == TO_PRIVATE) {
@@ -291,11 +294,19 @@ static const char *flags_str(uint64_t flags)
            flags == FLAG_PRESERVE ? "preserve" : "default";
 }
 
+/* A kernel to come: it converts no more than so many pages at a time. */
+static bool is_step_over(const FakeMemory *m, unsigned page,
+                         GuestMemfdDirection direction, unsigned *changed)
+{
+    *changed += fake_is_private(m, page) != (direction == TO_PRIVATE);
+    return fake.step && *changed > fake.step;
+}
+
 static int set_memory(FakeMemory *m, struct kvm_guest_memfd_attributes *a)
 {
     const GuestMemfdDirection direction = direction_of(a);
     const unsigned first = a->offset / page_size();
-    unsigned page, pages = a->size / page_size();
+    unsigned page, pages = a->size / page_size(), changed = 0;
     const FakeFault *f;
     int ret;
 
@@ -314,7 +325,15 @@ static int set_memory(FakeMemory *m, struct kvm_guest_memfd_attributes *a)
         pages = f ? MIN(pages, f->progress) : 0;
     }
     for (page = first; page < first + pages; page++) {
+        if (is_step_over(m, page, direction, &changed)) {
+            a->error_offset = page * page_size();
+            ret = -EAGAIN;
+            break;
+        }
         fake_change(m, page, direction == TO_PRIVATE, a->flags);
+    }
+    if (ret && fake.error_offset) {
+        a->error_offset = *fake.error_offset;
     }
     return ret;
 }

@@ -66,6 +66,7 @@ typedef enum FakeLie {
     LIE_NOT_CLEARED,
     LIE_TAKES_BOTH_MODES,
     LIE_TAKES_ANY_FLAG,
+    LIE_TAKES_UNKNOWN_FLAG,
     LIE__MAX,
 } FakeLie;
 
@@ -87,6 +88,8 @@ typedef struct FakeKernel {
     int create_error;
     bool cannot_map;
     int scratch_error;              /* of the ioctl, while probing */
+    unsigned step;                  /* pages of a call; 0: all of them */
+    const uint64_t *error_offset;   /* in bytes, whatever went wrong */
     unsigned scratch_busy;          /* this many times EAGAIN before that */
     bool cannot_guard;
     bool cannot_tell_present;

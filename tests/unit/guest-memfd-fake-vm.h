@@ -33,6 +33,11 @@ void vm_free(Rig *rig);
 /* The guest's hypercall; returns what the guest is told. */
 uint64_t vm_ask(uint64_t gpa, uint64_t pages, uint64_t attributes);
 
+/* Does an access of the guest say whether it is private?  No, by default. */
+void vm_guest_says(bool guest_says);
+/* KVM's exit; returns what kvm_cpu_exec() goes by. */
+int vm_fault(uint64_t gpa, uint64_t pages, bool private);
+
 /* The memory of a page of guest-physical memory. */
 FakeMemory *vm_memory(unsigned page);
 #define vm_is_private(page) \

@@ -109,6 +109,11 @@ static void break_any_flag(void)
     fake.lie = LIE_TAKES_ANY_FLAG;
 }
 
+static void break_unknown_flag(void)
+{
+    fake.lie = LIE_TAKES_UNKNOWN_FLAG;
+}
+
 static void break_preserve(void)
 {
     fake.lie = LIE_FORGETS;
@@ -197,6 +202,8 @@ static const struct {
     { break_both_modes, true, false,
       "KVM converts in place; its content modes do not work" },
     { break_any_flag, true, false,
+      "KVM converts in place; its content modes do not work" },
+    { break_unknown_flag, true, false,
       "KVM converts in place; its content modes do not work" },
     { break_preserve, true, false,
       "KVM converts in place; its content modes do not work" },

@@ -58,6 +58,7 @@ static Rig *busy_machine(void)
     rig_ask(rig, TO_PRIVATE, ZERO, 0, 1, NULL);         /* refused */
     rig_convert(rig, TO_PRIVATE, 100, 1);               /* rejected */
     rig_convert(rig, TO_SHARED, 20, 0);                 /* rejected */
+    stat64_add(&rig->engine.unconverted_faults, 3);
     rig->convert_fault = (RigFault) { .count = 1, .error = -EINTR };
     rig_convert(rig, TO_SHARED, 31, 1);                 /* retried */
     rig->convert_fault = (RigFault) { .count = 1, .error = -EIO };
@@ -96,6 +97,7 @@ static void test_values(void)
         { "gmem_rollbacks", 0 },
         { "gmem_failures", 2 },
         { "gmem_rejected", 2 },
+        { "gmem_unconverted_faults", 3 },
         { "gmem_private_bytes", 24 * page },
         { "gmem_shared_bytes", 8 * page },
     };
@@ -265,7 +267,7 @@ static void test_names(void)
     g_autoptr(StatsList) every = values(NULL), some = values(&names);
 
     expect_in_order(every, all);
-    g_assert_cmpuint(length(every), ==, 22);
+    g_assert_cmpuint(length(every), ==, 23);
     expect_in_order(some, all);
     g_assert_cmpuint(length(some), ==, 2);
     g_assert_cmpuint(scalar(some, "gmem_requests"), ==, 7);
