@@ -107,6 +107,30 @@ static uint64_t mode_flag(GuestMemfdContentMode mode)
     }
 }
 
+/*
+ * Linux 7.4 converts a range or nothing of it, and @error_offset is the page
+ * in use.  A later kernel may stop on the way and say how far it got: then
+ * the same request goes on from there.
+ */
+static int convert_range(int fd, struct kvm_guest_memfd_attributes *attributes)
+{
+    const uint64_t page = qemu_real_host_page_size();
+    const uint64_t end = attributes->offset + attributes->size;
+    uint64_t mark = attributes->offset;
+    int ret;
+
+    for (;;) {
+        attributes->error_offset = 0;
+        ret = kvm_guest_memfd_set_attributes(fd, attributes);
+        if (ret != -EAGAIN || attributes->error_offset <= mark ||
+            attributes->error_offset >= end ||
+            !QEMU_IS_ALIGNED(attributes->error_offset, page)) {
+            return ret;
+        }
+        mark = attributes->error_offset;
+    }
+}
+
 static int in_place_convert(GuestMemfdProvider *provider,
                             GuestMemfdBlock *block, uint64_t offset,
                             uint64_t size, GuestMemfdDirection direction,
@@ -123,7 +147,7 @@ static int in_place_convert(GuestMemfdProvider *provider,
     };
     int ret;
 
-    ret = kvm_guest_memfd_set_attributes(block->fd, &attributes);
+    ret = convert_range(block->fd, &attributes);
     if (ret == -EAGAIN || ret == -EOPNOTSUPP || ret == -ENOMEM) {
         *error_offset = attributes.error_offset;
     }

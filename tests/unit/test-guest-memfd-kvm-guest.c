@@ -92,8 +92,8 @@ static void test_busy_page(void)
      * Patience: the page is free at the third try.  In between the range is
      * sent back and healed.
      */
-    fake.faults[0] = (FakeFault) { .count = 1, .error = -EAGAIN, .at = 2 };
-    fake.faults[1] = (FakeFault) { .after = 3, .count = 1, .error = -EAGAIN };
+    fake.faults[0] = (FakeFault) { .count = 2, .error = -EAGAIN, .at = 2 };
+    fake.faults[1] = (FakeFault) { .after = 4, .count = 1, .error = -EAGAIN };
     g_assert_cmpuint(vm_ask(0, 4, PRIVATE), ==, 0);
     g_assert_cmpuint(rig->sleeps, ==, 2);
     rig_expect_state(rig->blocks[0], "P4 S4");
@@ -122,7 +122,7 @@ static void test_error_offset(void)
 {
     static const int tell[] = { EAGAIN, ENOMEM, EOPNOTSUPP };
     static const int do_not[] = { EINTR, EINVAL, EFAULT, EIO, ENOTTY };
-    FakeFault fault = { .count = 1, .at = 2 };
+    FakeFault fault = { .count = 2, .at = 2 };
     Rig *rig = new_launched();
     unsigned i;
 
