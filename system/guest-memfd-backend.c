@@ -15,18 +15,10 @@
 #include "qemu/madvise.h"
 #include "qemu/mmap-alloc.h"
 #include "qom/object_interfaces.h"
+#include "system/guest-memfd-backend.h"
 #include "system/guest-memfd-ram.h"
-#include "system/hostmem.h"
 #include "system/qtest.h"
 #include "guest-memfd-internal.h"
-
-bool guest_memfd_backend_waits(const RAMBlock *rb)
-{
-    Object *owner = memory_region_owner(rb->mr);
-
-    return object_dynamic_cast(owner, TYPE_MEMORY_BACKEND) &&
-           !object_dynamic_cast(owner, TYPE_MEMORY_BACKEND_MEMFD_PRIVATE);
-}
 
 /* A file keeps what is in it, and huge pages are not converted. */
 static bool check_kind(const RAMBlock *rb, Error **errp)

@@ -138,14 +138,6 @@ const char *guest_memfd_or_not_in_place(const GuestMemfdProvider *provider);
 void guest_memfd_refuse(const GuestMemfdProvider *provider,
                         const char *feature, Error **errp);
 
-/* --- guest-memfd-backend.c --------------------------------------------- */
-
-/*
- * Is @rb the memory of a backend that may still become anything?  Then it
- * has memory of its own until guest_memfd_backend_becomes_ram().
- */
-bool guest_memfd_backend_waits(const RAMBlock *rb);
-
 /* --- guest-memfd-stats.c ----------------------------------------------- */
 
 unsigned guest_memfd_errno_place(int error);

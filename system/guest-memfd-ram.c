@@ -21,6 +21,8 @@
 #include "system/address-spaces.h"
 #include "system/confidential-guest-support.h"
 #include "system/guest-memfd-ram.h"
+#include "system/guest-memfd-refused.h"
+#include "system/hostmem.h"
 #include "system/ramblock.h"
 #include "system/tcg.h"
 #include "guest-memfd-internal.h"
@@ -79,6 +81,15 @@ err_require:
     return false;
 }
 
+/* A backend may still become anything: see guest-memfd-backend.c. */
+static bool may_become_anything(const RAMBlock *rb)
+{
+    Object *owner = memory_region_owner(rb->mr);
+
+    return object_dynamic_cast(owner, TYPE_MEMORY_BACKEND) &&
+           !object_dynamic_cast(owner, TYPE_MEMORY_BACKEND_MEMFD_PRIVATE);
+}
+
 bool guest_memfd_ram_block_init(RAMBlock *rb, Error **errp)
 {
     GuestMemfdEngine *engine = guest_memfd_engine_for_ram(errp);
@@ -90,7 +101,7 @@ bool guest_memfd_ram_block_init(RAMBlock *rb, Error **errp)
         !GUEST_MEMFD_PROVIDER_GET_CLASS(engine->provider)->block_alloc) {
         return true;
     }
-    if (guest_memfd_backend_waits(rb)) {
+    if (may_become_anything(rb)) {
         rb->flags &= ~RAM_GUEST_MEMFD;
         return true;
     }
@@ -158,8 +169,12 @@ bool guest_memfd_ram_block_access(RAMBlock *rb, uint64_t offset, hwaddr *len)
      */
     bool vcpu = tcg_enabled() && current_cpu;
 
-    return look(vcpu ? guest_memfd_block_clamp : guest_memfd_block_access,
-                rb, offset, len);
+    if (look(vcpu ? guest_memfd_block_clamp : guest_memfd_block_access,
+             rb, offset, len)) {
+        return true;
+    }
+    guest_memfd_count_refused();
+    return false;
 }
 
 bool guest_memfd_ram_block_use(RAMBlock *rb, uint64_t offset, hwaddr *len,
@@ -239,6 +254,15 @@ bool guest_memfd_check_shared(hwaddr addr, hwaddr len, Error **errp)
                "): it is private guest memory; dump-guest-memory leaves such "
                "pages out", addr, len);
     return false;
+}
+
+void guest_memfd_warn_fw_cfg(hwaddr addr, hwaddr size)
+{
+    if (guest_memfd_is_private(&address_space_memory, addr, size)) {
+        warn_report_once("guest memory [0x%" HWADDR_PRIx ", +0x%" HWADDR_PRIx
+                         "): fw_cfg cannot answer a request in private "
+                         "memory; the guest may wait for ever", addr, size);
+    }
 }
 
 void guest_memfd_ram_block_set_policy(RAMBlock *rb,

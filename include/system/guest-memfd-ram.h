@@ -23,17 +23,6 @@
  */
 bool guest_memfd_ram_block_init(RAMBlock *rb, Error **errp);
 
-/*
- * guest_memfd_backend_becomes_ram: exchange a backend's memory
- *
- * Called with the BQL when @backend becomes guest RAM, before it is mapped.
- * Where guest memory is converted in place the backend gets such memory in
- * place of its own, which is freed with what is in it.  Files and huge pages
- * are refused, and left as they are.
- */
-bool guest_memfd_backend_becomes_ram(struct HostMemoryBackend *backend,
-                                     Error **errp);
-
 /* Called when the block is reclaimed.  Does not free its host memory. */
 void guest_memfd_ram_block_cleanup(RAMBlock *rb);
 
@@ -89,6 +78,9 @@ void guest_memfd_ram_block_unuse(RAMBlock *rb, uint64_t offset, hwaddr len);
 bool guest_memfd_is_private(AddressSpace *as, hwaddr addr, hwaddr len);
 /* The same for a monitor command, that cannot read it. */
 bool guest_memfd_check_shared(hwaddr addr, hwaddr len, Error **errp);
+
+/* fw_cfg's request of @size bytes at @addr failed; can it be answered? */
+void guest_memfd_warn_fw_cfg(hwaddr addr, hwaddr size);
 
 /*
  * guest_memfd_allows: can @feature be used in this VM?

@@ -6,12 +6,14 @@
 
 #include "qemu/osdep.h"
 #include "guest-memfd-cmdline.h"
+#include "guest-memfd-paging.h"
 #include "guest-memfd-plug.h"
 #include "qemu/bswap.h"
 #include "qobject/qlist.h"
 
 #define MACHINE     GM_MACHINE "-m 64M,maxmem=1G,slots=4 "
 #define PATH        "/machine/guest-memfd-manager"
+#define FW_CFG_PORT 0x510
 
 /* --- another kind of confidential guest -------------------------------- */
 
@@ -216,9 +218,63 @@ static void test_monitor(void)
     gm_quit(qts);
 }
 
+#define NOT_READ    "There is private guest memory in the way"
+
+/* Commands that walk page tables say that these are private. */
+static void test_page_tables(void)
+{
+    QTestState *qts;
+    g_autofree char *before = NULL;
+
+    if (!qtest_has_accel("tcg")) {
+        g_test_skip("this QEMU has no TCG");
+        return;
+    }
+    qts = gm_start_paging("q35", "");
+    before = qtest_hmp(qts, "info mem");
+    g_assert_null(strstr(before, NOT_READ));
+    gm_expect_text("-rw", before);
+    expect_hmp(qts, "gva2gpa 0x1000", "gpa: 0x1000");
+
+    gm_to_private(qts, GM_PAGE_TABLES, GM_PAGE);
+    expect_hmp(qts, "info mem", NOT_READ);
+    expect_hmp(qts, "info tlb", NOT_READ);
+    expect_hmp(qts, "gva2gpa 0x1000", NOT_READ);
+    expect_hmp(qts, "x /1xb 0x1000", NOT_READ);
+    expect_hmp(qts, "xp /1xb 0x200000", NOT_READ);
+    gm_assert_error(qts, "page tables: they are private guest memory; use "
+                    "paging=false", "{ 'execute': 'dump-guest-memory', "
+                    "'arguments': { 'paging': true, "
+                    "'protocol': 'file:/dev/null' } }");
+    qtest_qmp_assert_success(qts, "{ 'execute': 'dump-guest-memory', "
+                             "'arguments': { 'paging': false, "
+                             "'protocol': 'file:/dev/null' } }");
+    gm_quit(qts);
+}
+
+/* --- a device that cannot answer --------------------------------------- */
+
+/* fw_cfg's answer is where the request is, and Linux waits for it. */
+static void test_fw_cfg_warning(void)
+{
+    g_autofree char *dir = g_dir_make_tmp("guest-memfd-XXXXXX", NULL);
+    g_autofree char *path = g_strdup_printf("%s/stderr", dir);
+    g_autofree char *said = NULL;
+    QTestState *qts = qtest_initf(MACHINE GM_TESTDEV "-device vmcoreinfo "
+                                  "2>%s", path);
+
+    gm_to_private(qts, GM_GPA, GM_PAGE);
+    qtest_outl(qts, FW_CFG_PORT + 4, 0);
+    qtest_outl(qts, FW_CFG_PORT + 8, bswap32(GM_GPA));
+    gm_quit(qts);
+    g_assert_true(g_file_get_contents(path, &said, NULL, NULL));
+    gm_expect_text("fw_cfg cannot answer a request in private memory", said);
+    unlink(path);
+    rmdir(dir);
+}
+
 /* --- Linux from the command line --------------------------------------- */
 
-#define FW_CFG_PORT     0x510
 #define INITRD_ADDR     0x0a
 #define INITRD_SIZE     0x0b
 #define CMDLINE_ADDR    0x13
@@ -380,6 +436,9 @@ int main(int argc, char **argv)
     qtest_add_func("/guest-memfd/surface/touch-unplugged",
                    test_touch_unplugged);
     qtest_add_func("/guest-memfd/surface/monitor", test_monitor);
+    qtest_add_func("/guest-memfd/surface/page-tables", test_page_tables);
+    qtest_add_func("/guest-memfd/surface/fw-cfg-warning",
+                   test_fw_cfg_warning);
     qtest_add_func("/guest-memfd/surface/kernel", test_kernel);
     qtest_add_func("/guest-memfd/surface/user-network", test_user_network);
     qtest_add_func("/guest-memfd/surface/no-vm-type", test_no_vm_type);

@@ -11,9 +11,12 @@
 #include "hw/qdev-core.h"
 #include "qapi/error.h"
 #include "qemu/bitmap.h"
+#include "qemu/module.h"
 #include "system/address-spaces.h"
 #include "system/confidential-guest-support.h"
 #include "system/guest-memfd-ram.h"
+#include "system/guest-memfd-refused.h"
+#include "system/hostmem.h"
 #include "system/guest-memfd-internal.h"
 #include "system/tcg.h"
 #include "guest-memfd-fake-ram.h"
@@ -58,9 +61,31 @@ bool guest_memfd_is_in_place(void)
     return fake_ram.in_place;
 }
 
-bool guest_memfd_backend_waits(const RAMBlock *rb)
+static const TypeInfo fake_backend_info = {
+    .name = TYPE_MEMORY_BACKEND,
+    .parent = TYPE_OBJECT,
+    .instance_size = sizeof(Object),
+};
+
+static void fake_backend_register_types(void)
 {
-    return fake_ram.waits;
+    type_register_static(&fake_backend_info);
+}
+
+type_init(fake_backend_register_types)
+
+Object *memory_region_owner(MemoryRegion *mr)
+{
+    static Object *backend;
+
+    if (!backend) {
+        backend = object_new(TYPE_MEMORY_BACKEND);
+    }
+    return fake_ram.waits ? backend : NULL;
+}
+
+void guest_memfd_count_refused(void)
+{
 }
 
 const char *memory_region_name(const MemoryRegion *mr)
