@@ -5,7 +5,9 @@
  */
 
 #include "qemu/osdep.h"
-#include <sys/mman.h>
+#ifdef CONFIG_FALLOCATE_PUNCH_HOLE
+#include <linux/falloc.h>
+#endif
 #include "qapi/error.h"
 #include "qemu/bitmap.h"
 #include "qemu/lockable.h"
@@ -47,11 +49,13 @@ GuestMemfdBlock *guest_memfd_block_new(GuestMemfdEngine *engine,
 
     qemu_mutex_init(&block->lock);
     qemu_mutex_init(&block->users_lock);
+    qemu_mutex_init(&block->counters_lock);
     block->changed = bitmap_new(page_of(size));
     QLIST_INSERT_HEAD(&engine->blocks, block, next);
     return block;
 }
 
+#ifdef CONFIG_POSIX
 bool guest_memfd_block_map(GuestMemfdBlock *block, int fd, Error **errp)
 {
     void *host = qemu_ram_mmap(fd, block->size, QEMU_VMALLOC_ALIGN,
@@ -72,6 +76,31 @@ void guest_memfd_block_unmap(GuestMemfdBlock *block)
 {
     qemu_ram_munmap(block->fd, block->host, block->size);
     close(block->fd);
+}
+#else
+/* No provider of this host has a file to map. */
+bool guest_memfd_block_map(GuestMemfdBlock *block, int fd, Error **errp)
+{
+    g_assert_not_reached();
+}
+
+void guest_memfd_block_unmap(GuestMemfdBlock *block)
+{
+    g_assert_not_reached();
+}
+#endif
+
+int guest_memfd_block_punch_hole(const GuestMemfdBlock *block,
+                                 uint64_t offset, uint64_t size)
+{
+#ifdef CONFIG_FALLOCATE_PUNCH_HOLE
+    const int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    int ret = RETRY_ON_EINTR(fallocate(block->fd, mode, offset, size));
+
+    return ret ? -errno : 0;
+#else
+    return -ENOSYS;
+#endif
 }
 
 void guest_memfd_block_set_attributes(GuestMemfdBlock *block,
@@ -94,6 +123,7 @@ void guest_memfd_block_free(GuestMemfdBlock *block)
     if (pc->block_free) {
         pc->block_free(provider, block);
     }
+    qemu_mutex_destroy(&block->counters_lock);
     qemu_mutex_destroy(&block->users_lock);
     qemu_mutex_destroy(&block->lock);
     g_free(block->changed);
@@ -134,15 +164,22 @@ void guest_memfd_block_record(GuestMemfdBlock *block, uint64_t offset,
                               uint64_t size, bool shared)
 {
     unsigned long *bitmap = block->attributes->bitmap;
+    const unsigned long pages = page_of(size);
 
     QEMU_LOCK_GUARD(&block->users_lock);
     if (shared) {
-        bitmap_set(bitmap, page_of(offset), page_of(size));
-        block->shared_pages += page_of(size);
+        bitmap_set(bitmap, page_of(offset), pages);
+        qatomic_set(&block->shared_pages, block->shared_pages + pages);
     } else {
-        bitmap_clear(bitmap, page_of(offset), page_of(size));
-        block->shared_pages -= page_of(size);
+        bitmap_clear(bitmap, page_of(offset), pages);
+        qatomic_set(&block->shared_pages, block->shared_pages - pages);
     }
+}
+
+uint64_t guest_memfd_block_shared_bytes(const GuestMemfdBlock *block)
+{
+    return (uint64_t)qatomic_read(&block->shared_pages) *
+           guest_memfd_page_size();
 }
 
 void guest_memfd_block_mark_changed(GuestMemfdBlock *block, uint64_t offset,
@@ -186,7 +223,7 @@ void guest_memfd_block_forget_changed(GuestMemfdBlock *block)
     block->changed_first = 0;
     block->changed_end = 0;
     block->changed_bytes = 0;
-    block->published = false;
+    block->populated = false;
 }
 
 /* --- users ------------------------------------------------------------- */
@@ -200,7 +237,7 @@ bool guest_memfd_block_clamp(const GuestMemfdBlock *block, uint64_t offset,
                                            guest_memfd_page_size());
     unsigned long private = find_next_zero_bit(bitmap, end, first);
 
-    smp_rmb();      /* pairs with guest_memfd_run_publish() */
+    smp_rmb();      /* pairs with guest_memfd_run_record() */
     if (private == first) {
         return false;
     }

@@ -35,6 +35,7 @@ struct GuestMemfdEmulated {
     GuestMemfdProvider parent_obj;
 
     bool poison;
+    bool preserve_ends;         /* at launch, as a kernel's may */
 
     /* Faults; atomic, since conversions run without the BQL. */
     uint32_t fault_errno;       /* 0: none */
@@ -64,39 +65,54 @@ static void emulated_block_free(GuestMemfdProvider *provider,
     g_free(block->provider_data);
 }
 
-static void fill(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
-                 int byte)
+static void poison_bytes(GuestMemfdBlock *block, uint64_t offset,
+                         uint64_t size)
 {
-    memset(block->host + offset, byte, size);
+    memset(block->host + offset, POISON_BYTE, size);
     if (block->engine->bytes_changed) {
         block->engine->bytes_changed(block, offset, size);
     }
 }
 
+#ifdef CONFIG_LINUX
 /*
- * Fill what the guest ever used.  The rest of the file is holes that read
- * zero, and filling them would only allocate memory.
+ * Poison what the guest ever used.  The rest of the file is holes, and
+ * filling them would only allocate memory.  SEEK_HOLE would walk to the next
+ * hole, however far that is: look at no page but those asked for.
  */
-static void fill_data(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
-                      int byte)
+static void poison_data(GuestMemfdBlock *block, uint64_t offset,
+                        uint64_t size)
 {
+    const size_t page = guest_memfd_page_size();
     const off_t end = offset + size;
-    off_t data = offset, hole;
+    unsigned char present[512];
+    off_t data = offset;
 
     while (data < end) {
+        size_t i, pages;
+
         data = lseek(block->fd, data, SEEK_DATA);
         if (data < 0 || data >= end) {
             break;
         }
-        hole = lseek(block->fd, data, SEEK_HOLE);
-        hole = hole < 0 ? end : MIN(hole, end);
-        fill(block, data, hole - data, byte);
-        data = hole;
-    }
-    if (data < 0 && errno != ENXIO) {
-        fill(block, offset, size, byte);
+        pages = MIN((end - data) / page, sizeof(present));
+        if (mincore(block->host + data, pages * page, present)) {
+            memset(present, 1, pages);
+        }
+        for (i = 0; i < pages; i++, data += page) {
+            if (present[i] & 1) {
+                poison_bytes(block, data, page);
+            }
+        }
     }
 }
+#else
+static void poison_data(GuestMemfdBlock *block, uint64_t offset,
+                        uint64_t size)
+{
+    poison_bytes(block, offset, size);
+}
+#endif
 
 /* Is any page not in the wanted state yet? */
 static bool is_change(const GuestMemfdBlock *block, uint64_t offset,
@@ -149,7 +165,7 @@ static void poison(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
         to = to_private ? find_next_bit(private, end, from) :
                           find_next_zero_bit(private, end, from);
         if (from < to) {
-            fill_data(block, from * page, (to - from) * page, POISON_BYTE);
+            poison_data(block, from * page, (to - from) * page);
         }
     }
 }
@@ -193,11 +209,40 @@ static int emulated_convert(GuestMemfdProvider *provider,
     return ret;
 }
 
-static void emulated_zero(GuestMemfdProvider *provider,
-                          GuestMemfdBlock *block, uint64_t offset,
-                          uint64_t size)
+static int emulated_discard(GuestMemfdProvider *provider,
+                            GuestMemfdBlock *block, uint64_t offset,
+                            uint64_t size)
 {
-    fill_data(block, offset, size, 0);
+    int ret = guest_memfd_block_punch_hole(block, offset, size);
+
+    if (!ret && block->engine->bytes_changed) {
+        block->engine->bytes_changed(block, offset, size);
+    }
+    return ret;
+}
+
+static void emulated_launched(GuestMemfdProvider *provider)
+{
+    const GuestMemfdContentMode preserve = GUEST_MEMFD_CONTENT_MODE_PRESERVE;
+    int direction;
+
+    if (!GUEST_MEMFD_PROVIDER_EMULATED(provider)->preserve_ends) {
+        return;
+    }
+    for (direction = 0; direction < GUEST_MEMFD_DIRECTION__MAX; direction++) {
+        provider->offer.how[direction][preserve] =
+            GUEST_MEMFD_REALISATION_REFUSED;
+    }
+}
+
+static bool emulated_get_preserve_ends(Object *obj, Error **errp)
+{
+    return GUEST_MEMFD_PROVIDER_EMULATED(obj)->preserve_ends;
+}
+
+static void emulated_set_preserve_ends(Object *obj, bool value, Error **errp)
+{
+    GUEST_MEMFD_PROVIDER_EMULATED(obj)->preserve_ends = value;
 }
 
 static bool emulated_get_poison(Object *obj, Error **errp)
@@ -273,8 +318,14 @@ static void emulated_class_init(ObjectClass *oc, const void *data)
     pc->block_alloc = emulated_block_alloc;
     pc->block_free = emulated_block_free;
     pc->convert = emulated_convert;
-    pc->zero = emulated_zero;
+    pc->discard = emulated_discard;
+    pc->launched = emulated_launched;
 
+    object_class_property_add_bool(oc, "preserve-ends",
+                                   emulated_get_preserve_ends,
+                                   emulated_set_preserve_ends);
+    object_class_property_set_description(oc, "preserve-ends",
+        "Content mode preserve is offered until the guest is launched");
     object_class_property_add_bool(oc, "poison", emulated_get_poison,
                                    emulated_set_poison);
     object_class_property_set_description(oc, "poison",

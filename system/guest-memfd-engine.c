@@ -11,6 +11,7 @@
 void guest_memfd_engine_init(GuestMemfdEngine *engine)
 {
     QLIST_INIT(&engine->blocks);
+    engine->slice_bytes = GUEST_MEMFD_SLICE_BYTES;
     qemu_mutex_init(&engine->span_lock);
     qemu_mutex_init(&engine->rejected_lock);
 }

@@ -10,10 +10,14 @@
 #include "qemu/units.h"
 #include "system/guest-memfd-ram.h"
 
-/* What may pass is worth another try to the guest, too. */
+/*
+ * What may pass is worth another try to the guest, too: ENOSPC is a device
+ * without room for more mappings, which the next unmapping makes.
+ */
 uint64_t guest_memfd_answer(int ret)
 {
-    bool again = ret == -EAGAIN || ret == -EINTR || ret == -ENOMEM;
+    bool again = ret == -EAGAIN || ret == -EINTR || ret == -ENOMEM ||
+                 ret == -ENOSPC;
 
     if (!ret) {
         return 0;

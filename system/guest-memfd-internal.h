@@ -57,6 +57,9 @@ bool guest_memfd_block_next_run(const GuestMemfdBlock *block, bool shared,
 void guest_memfd_block_record(GuestMemfdBlock *block, uint64_t offset,
                               uint64_t size, bool shared);
 
+/* Bytes that are shared now; needs no lock. */
+uint64_t guest_memfd_block_shared_bytes(const GuestMemfdBlock *block);
+
 /* The same run for the request in progress, to be able to go back. */
 void guest_memfd_block_mark_changed(GuestMemfdBlock *block, uint64_t offset,
                                     uint64_t size);
@@ -106,16 +109,21 @@ int guest_memfd_notify_populate(GuestMemfdBlock *block, uint64_t offset,
 
 /* --- guest-memfd-run.c ------------------------------------------------- */
 
+/* How long to wait before the @n-th retry of anything, in microseconds. */
+unsigned guest_memfd_backoff_us(unsigned n);
+
 /*
  * Convert one run of pages, or leave it as it was.  Memory that becomes
- * shared is for nobody to see until it is published.
+ * shared is for nobody to see until it is recorded.  Its bytes are thrown
+ * away first if the block's decision says so.
  */
 int guest_memfd_run_convert(GuestMemfdBlock *block, uint64_t offset,
                             uint64_t size, GuestMemfdDirection direction,
                             GuestMemfdContentMode mode);
-/* Clear the pages that became shared if need be, and let them be used. */
-int guest_memfd_run_publish(GuestMemfdBlock *block,
-                            const GuestMemfdDecision *decision);
+/* Tell the listeners of the pages that became shared; one may refuse. */
+int guest_memfd_run_populate(GuestMemfdBlock *block);
+/* Let the pages that became shared be used. */
+void guest_memfd_run_record(GuestMemfdBlock *block);
 /*
  * Bring the pages that the request changed back.  Returns 0, or -EIO if
  * the state of a page, or bytes that were to be preserved, are lost.
@@ -140,11 +148,26 @@ void guest_memfd_refuse(const GuestMemfdProvider *provider,
 
 /* --- guest-memfd-stats.c ----------------------------------------------- */
 
+/*
+ * A block that a request reached, until the request ends and is counted.
+ * @mr: referenced, so that @block stays; may be NULL in tests.
+ */
+typedef struct GuestMemfdTally GuestMemfdTally;
+struct GuestMemfdTally {
+    GuestMemfdBlock *block;
+    MemoryRegion *mr;
+    GuestMemfdDecision decision;
+    GuestMemfdTally *next;
+};
+
 unsigned guest_memfd_errno_place(int error);
 const char *guest_memfd_errno_name(unsigned place);
-void guest_memfd_count_request(GuestMemfdBlock *block,
+/* Of a slice that succeeded, when it does.  Lock held. */
+void guest_memfd_count_bytes(GuestMemfdBlock *block,
+                             GuestMemfdDirection direction);
+void guest_memfd_count_request(const GuestMemfdTally *tally,
                                const GuestMemfdRequest *req, int ret,
-                               uint64_t changed_bytes, int64_t ns);
+                               int64_t ns, unsigned retries);
 /* Add up, as if both had been counted in one place. */
 void guest_memfd_counters_add(GuestMemfdCounters *sum,
                               const GuestMemfdCounters *more);

@@ -9,17 +9,21 @@
 
 #include "qemu/osdep.h"
 #include "hw/boards.h"
+#include "hw/core/cpu.h"
 #include "hw/nvram/fw_cfg.h"
 #include "hw/qdev-core.h"
 #include "migration/blocker.h"
 #include "qapi/error.h"
 #include "qemu/error-report.h"
+#include "qemu/main-loop.h"
 #include "qemu/module.h"
+#include "qemu/timer.h"
 #include "qom/object_interfaces.h"
 #include "system/confidential-guest-support.h"
 #include "system/guest-memfd-ram.h"
 #include "system/kvm.h"
 #include "system/qtest.h"
+#include "system/ramblock.h"
 #include "system/reset.h"
 #include "system/runstate.h"
 #include "system/system.h"
@@ -29,6 +33,7 @@
 #include "trace.h"
 
 #define RETRY_TIMEOUT_MS_DEFAULT    100
+#define MAIN_LOOP_TURN_NS_MAX       (10 * SCALE_MS)
 
 static GuestMemfdManager *manager;
 
@@ -152,37 +157,87 @@ static void broken(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
     qemu_system_vmstop_request(RUN_STATE_INTERNAL_ERROR);
 }
 
+/* Must the thread give up waiting, so that the VM can stop or end? */
+static bool interrupted(GuestMemfdEngine *engine)
+{
+    const CPUState *cpu = current_cpu;
+
+    if (cpu && (qatomic_read(&cpu->stop) || qatomic_read(&cpu->unplug))) {
+        return true;
+    }
+    return qemu_shutdown_requested_get() || qemu_reset_requested_get();
+}
+
+static void count_turn(void *opaque)
+{
+    unsigned *turns = opaque;
+
+    qatomic_inc(turns);
+}
+
 /*
- * A guest that starts shared starts anew so, and with no private byte in
- * its memory.  Others cannot be reset, only launched.
+ * Locks are not fair: a vCPU with a large request would take them again
+ * before the main loop, which waits for them, has woken up.
  */
-static void manager_reset(void *opaque)
+static void let_main_loop_run(GuestMemfdEngine *engine)
+{
+    static unsigned turns;
+    const unsigned before = qatomic_read(&turns);
+    const int64_t deadline = get_clock() + MAIN_LOOP_TURN_NS_MAX;
+
+    if (!current_cpu) {
+        return;         /* This is the main loop. */
+    }
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), count_turn, &turns);
+    while (qatomic_read(&turns) == before && get_clock() < deadline) {
+        g_usleep(20);
+    }
+}
+
+/* A guest must not start on memory that still is private, or not zero. */
+static int reset_block(RAMBlock *rb, void *opaque)
 {
     GuestMemfdManager *s = opaque;
-    GuestMemfdBlock *block;
+    GuestMemfdBlock *block = rb->gmem;
+    GuestMemfdRequest req = {
+        .direction = GUEST_MEMFD_DIRECTION_TO_SHARED,
+        .origin = GUEST_MEMFD_ORIGIN_RESET,
+        .intent = GUEST_MEMFD_INTENT_ZERO,
+    };
+    int ret;
 
-    if (!current_machine->cgs || !current_machine->cgs->starts_shared) {
-        return;
+    if (!block || guest_memfd_block_shared_bytes(block) == block->size) {
+        return 0;
     }
-
-    QLIST_FOREACH(block, &s->engine.blocks, next) {
-        const GuestMemfdRequest req = {
-            .size = block->size,
-            .direction = GUEST_MEMFD_DIRECTION_TO_SHARED,
-            .origin = GUEST_MEMFD_ORIGIN_RESET,
-            .intent = GUEST_MEMFD_INTENT_ZERO,
-        };
-        int ret;
-
-        if (block->shared_pages * guest_memfd_page_size() == block->size) {
-            continue;
-        }
-        ret = guest_memfd_engine_convert_block(&s->engine, block, &req, NULL);
-        if (ret) {
-            error_report("guest memory '%s' cannot be shared for a reset: %s",
-                         block->name, strerror(-ret));
-        }
+    req.size = block->size;
+    ret = guest_memfd_engine_convert_block(&s->engine, block, &req, NULL);
+    if (ret && !qemu_shutdown_requested_get()) {
+        error_report("guest memory '%s' cannot be shared for a reset: %s; the "
+                     "guest cannot start", block->name, strerror(-ret));
+        exit(EXIT_FAILURE);
     }
+    return 0;
+}
+
+/*
+ * A guest that starts shared starts anew so, and with no private byte in
+ * its memory.  Others cannot be reset, only launched.  A guest that wakes up
+ * from sleep, or is loaded, finds its memory as it was.
+ *
+ * A conversion may drop the BQL: blocks are found under RCU, which keeps
+ * those that go away meanwhile until the walk is over.
+ */
+static void manager_reset_hold(Object *obj, ResetType type)
+{
+    if (type == RESET_TYPE_COLD && current_machine->cgs &&
+        current_machine->cgs->starts_shared) {
+        qemu_ram_foreach_block(reset_block, obj);
+    }
+}
+
+static ResettableState *manager_get_reset_state(Object *obj)
+{
+    return &GUEST_MEMFD_MANAGER(obj)->reset_state;
 }
 
 static void vm_state_changed(void *opaque, bool running, RunState state)
@@ -200,20 +255,27 @@ static void vm_state_changed(void *opaque, bool running, RunState state)
     qatomic_set(&s->engine.launched, true);
 }
 
-static void tell_guest(GuestMemfdManager *s)
+/* Whenever the guest selects the file: offers may change at its launch. */
+static void fill_fw_cfg_file(void *opaque)
 {
-    FWCfgState *fw_cfg = fw_cfg_find();
+    GuestMemfdManager *s = opaque;
 
-    if (!fw_cfg) {
-        return;
-    }
     s->fw_cfg_file[0] = cpu_to_le32(GUEST_MEMFD_FW_CFG_VERSION);
     s->fw_cfg_file[1] = cpu_to_le32(
         guest_memfd_hints(GUEST_MEMFD_DIRECTION_TO_SHARED));
     s->fw_cfg_file[2] = cpu_to_le32(
         guest_memfd_hints(GUEST_MEMFD_DIRECTION_TO_PRIVATE));
-    fw_cfg_add_file(fw_cfg, GUEST_MEMFD_FW_CFG_FILE, s->fw_cfg_file,
-                    sizeof(s->fw_cfg_file));
+}
+
+static void tell_guest(GuestMemfdManager *s)
+{
+    FWCfgState *fw_cfg = fw_cfg_find();
+
+    if (fw_cfg) {
+        fw_cfg_add_file_callback(fw_cfg, GUEST_MEMFD_FW_CFG_FILE,
+                                 fill_fw_cfg_file, NULL, s, s->fw_cfg_file,
+                                 sizeof(s->fw_cfg_file), true);
+    }
 }
 
 static void machine_done(Notifier *notifier, void *data)
@@ -266,7 +328,7 @@ static void manager_complete(UserCreatable *uc, Error **errp)
 
     manager = s;
     link_to_machine(s);
-    qemu_register_reset(manager_reset, s);
+    qemu_register_resettable(OBJECT(s));
     s->vm_state = qemu_add_vm_change_state_handler(vm_state_changed, s);
     s->machine_done.notify = machine_done;
     qemu_add_machine_init_done_notifier(&s->machine_done);
@@ -285,6 +347,16 @@ static bool create_default(Error **errp)
                                  TYPE_GUEST_MEMFD_MANAGER, errp, NULL);
 }
 
+/* What the guest does when it is told to try again differs a lot. */
+static void set_patience(GuestMemfdManager *s)
+{
+    const uint32_t ms = current_machine->cgs->conversion_patience_ms;
+
+    if (ms && !s->retry_timeout_set) {
+        s->engine.retry_timeout_ms = ms;
+    }
+}
+
 GuestMemfdEngine *guest_memfd_engine_for_ram(Error **errp)
 {
     GuestMemfdProvider *provider;
@@ -297,6 +369,7 @@ GuestMemfdEngine *guest_memfd_engine_for_ram(Error **errp)
         if (!provider || !set_provider(manager, provider, errp)) {
             return NULL;
         }
+        set_patience(manager);
     }
     return &manager->engine;
 }
@@ -309,6 +382,8 @@ static void manager_init(Object *obj)
 
     guest_memfd_engine_init(&s->engine);
     guest_memfd_ram_bind(&s->engine);
+    s->engine.interrupted = interrupted;
+    s->engine.between_slices = let_main_loop_run;
     s->engine.broken = broken;
     s->engine.failed = guest_memfd_send_failure;
     s->engine.content_policy = GUEST_MEMFD_CONTENT_POLICY_AUTO;
@@ -328,7 +403,7 @@ static void manager_finalize(Object *obj)
         }
         qemu_remove_machine_init_done_notifier(&s->machine_done);
         qemu_del_vm_change_state_handler(s->vm_state);
-        qemu_unregister_reset(manager_reset, s);
+        qemu_unregister_resettable(OBJECT(s));
         manager = NULL;
     }
     migrate_del_blocker(&s->migration_blocker);
@@ -338,7 +413,10 @@ static void manager_finalize(Object *obj)
 static void manager_class_init(ObjectClass *oc, const void *data)
 {
     UserCreatableClass *ucc = USER_CREATABLE_CLASS(oc);
+    ResettableClass *rc = RESETTABLE_CLASS(oc);
 
+    rc->get_state = manager_get_reset_state;
+    rc->phases.hold = manager_reset_hold;
     ucc->complete = manager_complete;
     ucc->can_be_deleted = manager_can_be_deleted;
     guest_memfd_manager_add_properties(oc);
@@ -353,6 +431,7 @@ static const TypeInfo manager_info = {
     .class_init = manager_class_init,
     .interfaces = (const InterfaceInfo[]) {
         { TYPE_USER_CREATABLE },
+        { TYPE_RESETTABLE_INTERFACE },
         { }
     }
 };

@@ -7,6 +7,7 @@
 #ifndef SYSTEM_GUEST_MEMFD_MANAGER_H
 #define SYSTEM_GUEST_MEMFD_MANAGER_H
 
+#include "hw/resettable.h"
 #include "qapi/qapi-types-common.h"
 #include "qemu/notify.h"
 #include "system/guest-memfd-ram.h"
@@ -21,9 +22,11 @@ struct GuestMemfdManager {
     GuestMemfdEngine engine;
     OnOffAuto in_place;
     bool linked;            /* the machine has a link to it */
+    bool retry_timeout_set;         /* by the user */
     Error *migration_blocker;
     Notifier machine_done;
     VMChangeStateEntry *vm_state;
+    ResettableState reset_state;
     uint32_t fw_cfg_file[4];
 };
 

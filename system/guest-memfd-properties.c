@@ -78,6 +78,7 @@ static void set_retry_timeout(Object *obj, Visitor *v, const char *name,
                    object_get_typename(obj), value, RETRY_TIMEOUT_MS_MAX);
         return;
     }
+    s->retry_timeout_set = true;
     qatomic_set(&s->engine.retry_timeout_ms, value);
 }
 

@@ -112,8 +112,8 @@ static GuestMemfdBackendInfo *backend_info(GuestMemfdBlock *block)
     info->name = g_strdup(block->name);
     info->size = block->size;
     info->content_mode = qatomic_read(&block->content_policy);
-    WITH_QEMU_LOCK_GUARD(&block->lock) {
-        info->shared_bytes = block->shared_pages * guest_memfd_page_size();
+    info->shared_bytes = guest_memfd_block_shared_bytes(block);
+    WITH_QEMU_LOCK_GUARD(&block->counters_lock) {
         info->stats = guest_memfd_stats_new(&block->counters);
     }
     info->private_bytes = info->size - info->shared_bytes;

@@ -7,7 +7,6 @@
  */
 
 #include "qemu/osdep.h"
-#include <linux/falloc.h>
 #include "exec/target_page.h"
 #include "exec/translation-block.h"
 #include "hw/boards.h"
@@ -210,6 +209,7 @@ int guest_memfd_ram_block_discard(RAMBlock *rb, uint64_t offset,
                                   uint64_t size)
 {
     uint64_t shared = size;
+    int ret;
 
     if (!size || offset > rb->max_length || size > rb->max_length - offset ||
         !QEMU_IS_ALIGNED(offset | size, guest_memfd_page_size())) {
@@ -223,9 +223,9 @@ int guest_memfd_ram_block_discard(RAMBlock *rb, uint64_t offset,
                          "exist only once", rb->gmem->name, offset, size);
         return -EPERM;
     }
-    if (fallocate(rb->guest_memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                  offset, size)) {
-        return -errno;
+    ret = guest_memfd_block_punch_hole(rb->gmem, offset, size);
+    if (ret) {
+        return ret;
     }
     /* The page table can have a mark of a bad page that is gone now. */
     qemu_madvise(rb->host + offset, size, QEMU_MADV_DONTNEED);
@@ -378,9 +378,6 @@ static bool find_section(GuestMemfdEngine *engine, hwaddr gpa, uint64_t size,
         .mr = mrs.mr,
         .block = mrs.mr->ram_block ? mrs.mr->ram_block->gmem : NULL,
         .offset = mrs.offset_within_region,
-        .mmio = !memory_region_is_ram(mrs.mr) &&
-                !memory_region_is_rom(mrs.mr) &&
-                !memory_region_is_romd(mrs.mr),
     };
     return true;
 }

@@ -8,9 +8,13 @@
  *   to private: the state is recorded, so that nobody comes any more; who
  *               holds a pointer is asked about (-EAGAIN), the others let
  *               go, and the provider converts
- *   to shared:  the provider converts all runs of the request; only then
- *               QEMU clears the pages if that is the promise, the state is
- *               recorded, and users may come
+ *   to shared:  if zeros are promised and the kernel makes none, the bytes
+ *               are thrown away while the pages are private; the provider
+ *               converts all runs of the slice, the listeners map them, and
+ *               only then the state is recorded, and users may come
+ *
+ * Nobody but listeners and the kernel can have seen a page that goes back to
+ * private, so there are no users to wait for on that way.
  *
  * After a failed conversion the state of the pages is unknown (a kernel
  * may convert part of a range), so the whole run is sent back, which does
@@ -23,11 +27,19 @@
 
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
+#include "qemu/lockable.h"
 #include "qemu/timer.h"
 #include "guest-memfd-internal.h"
 #include "trace.h"
 
 #define SEND_BACK_TRIES 100
+#define BACKOFF_MIN_US  10
+#define BACKOFF_MAX_US  1000
+
+unsigned guest_memfd_backoff_us(unsigned n)
+{
+    return MIN(BACKOFF_MIN_US << MIN(n, 10), BACKOFF_MAX_US);
+}
 
 static GuestMemfdDirection opposite(GuestMemfdDirection direction)
 {
@@ -36,11 +48,34 @@ static GuestMemfdDirection opposite(GuestMemfdDirection direction)
            GUEST_MEMFD_DIRECTION_TO_SHARED;
 }
 
+/* Before a page is shared: at no moment it is so with bytes of before. */
+static bool must_discard(const GuestMemfdBlock *block,
+                         GuestMemfdDirection direction)
+{
+    return direction == GUEST_MEMFD_DIRECTION_TO_SHARED &&
+           block->decision.mode == GUEST_MEMFD_CONTENT_MODE_ZERO &&
+           block->decision.realisation == GUEST_MEMFD_REALISATION_EMULATED;
+}
+
+static int ask_provider(GuestMemfdBlock *block, uint64_t offset,
+                        uint64_t size, GuestMemfdDirection direction,
+                        GuestMemfdContentMode mode, uint64_t *error_offset)
+{
+    GuestMemfdProvider *provider = block->engine->provider;
+    GuestMemfdProviderClass *pc = GUEST_MEMFD_PROVIDER_GET_CLASS(provider);
+    int ret = 0;
+
+    if (must_discard(block, direction)) {
+        ret = pc->discard(provider, block, offset, size);
+    }
+    return ret ?: pc->convert(provider, block, offset, size, direction, mode,
+                              error_offset);
+}
+
 static int provider_convert(GuestMemfdBlock *block, uint64_t offset,
                             uint64_t size, GuestMemfdDirection direction,
                             GuestMemfdContentMode mode)
 {
-    GuestMemfdProvider *provider = block->engine->provider;
     bool timed = trace_event_get_state_backends(TRACE_GUEST_MEMFD_PROVIDER_END);
     int64_t start = timed ? get_clock() : 0;
     uint64_t error_offset = offset;
@@ -49,8 +84,7 @@ static int provider_convert(GuestMemfdBlock *block, uint64_t offset,
     trace_guest_memfd_provider_begin(block->name, offset, size,
                                      GuestMemfdDirection_str(direction),
                                      GuestMemfdContentMode_str(mode));
-    ret = GUEST_MEMFD_PROVIDER_GET_CLASS(provider)->convert(
-              provider, block, offset, size, direction, mode, &error_offset);
+    ret = ask_provider(block, offset, size, direction, mode, &error_offset);
     if (timed) {
         trace_guest_memfd_provider_end(block->name, offset, size, error_offset,
                                        get_clock() - start, ret);
@@ -71,18 +105,22 @@ static GuestMemfdContentMode way_back_mode(const GuestMemfdBlock *block,
     return GUEST_MEMFD_CONTENT_MODE_DEFAULT;
 }
 
-/* There is no other way: be patient, though locks are held. */
+/* There is no other way: be patient for 0.1 s, though locks are held. */
 static int send_back(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
                      GuestMemfdDirection direction)
 {
     GuestMemfdDirection back = opposite(direction);
     GuestMemfdContentMode mode = way_back_mode(block, back);
-    int tries = SEND_BACK_TRIES;
+    unsigned tries = 0;
     int ret;
 
-    do {
+    for (;;) {
         ret = provider_convert(block, offset, size, back, mode);
-    } while ((ret == -EINTR || ret == -EAGAIN) && --tries);
+        if ((ret != -EINTR && ret != -EAGAIN) || ++tries == SEND_BACK_TRIES) {
+            break;
+        }
+        g_usleep(guest_memfd_backoff_us(tries - 1));
+    }
 
     if (ret) {
         block->engine->broken(block, offset, size, ret);
@@ -91,12 +129,15 @@ static int send_back(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
     return 0;
 }
 
-/* Users that let go for nothing may use the pages again. */
+/*
+ * Users that let go for nothing may use the pages again.  A device whose
+ * unmapping failed has them still, and says that they exist.
+ */
 static void give_back(GuestMemfdBlock *block, uint64_t offset, uint64_t size)
 {
     int ret = guest_memfd_notify_populate(block, offset, size);
 
-    if (ret) {
+    if (ret && ret != -EEXIST) {
         warn_report_once("guest memory '%s': a device cannot use [0x%" PRIx64
                          ", +0x%" PRIx64 ") any more: %s", block->name,
                          offset, size, strerror(-ret));
@@ -173,65 +214,44 @@ int guest_memfd_run_convert(GuestMemfdBlock *block, uint64_t offset,
     return ret;
 }
 
-static void clear_changed(GuestMemfdBlock *block)
+/* The listeners know of the runs before @end. */
+static void unpopulate(GuestMemfdBlock *block, uint64_t end)
 {
-    GuestMemfdProvider *provider = block->engine->provider;
     uint64_t offset = 0, size = 0;
 
-    while (guest_memfd_block_next_changed(block, &offset, &size)) {
-        GUEST_MEMFD_PROVIDER_GET_CLASS(provider)->zero(provider, block,
-                                                       offset, size);
+    while (guest_memfd_block_next_changed(block, &offset, &size) &&
+           offset < end) {
+        guest_memfd_notify_discard(block, offset, size);
         offset += size;
     }
 }
 
-static void record_changed(GuestMemfdBlock *block)
+int guest_memfd_run_populate(GuestMemfdBlock *block)
 {
     uint64_t offset = 0, size = 0;
 
     while (guest_memfd_block_next_changed(block, &offset, &size)) {
-        guest_memfd_block_record(block, offset, size, true);
-        offset += size;
-    }
-}
+        int ret = guest_memfd_notify_populate(block, offset, size);
 
-/* The listeners know of the runs before @end only. */
-static void unpublish(GuestMemfdBlock *block, uint64_t end)
-{
-    uint64_t offset = 0, size = 0;
-
-    while (guest_memfd_block_next_changed(block, &offset, &size)) {
-        if (offset < end) {
-            guest_memfd_notify_discard(block, offset, size);
-        }
-        guest_memfd_block_record(block, offset, size, false);
-        offset += size;
-    }
-}
-
-int guest_memfd_run_publish(GuestMemfdBlock *block,
-                            const GuestMemfdDecision *decision)
-{
-    uint64_t offset = 0, size = 0;
-    int ret;
-
-    /* Recorded as shared, a page can be seen: not before all are clear. */
-    if (decision->mode == GUEST_MEMFD_CONTENT_MODE_ZERO &&
-        decision->realisation == GUEST_MEMFD_REALISATION_EMULATED) {
-        clear_changed(block);
-    }
-    smp_wmb();      /* pairs with guest_memfd_block_clamp() */
-    record_changed(block);
-    while (guest_memfd_block_next_changed(block, &offset, &size)) {
-        ret = guest_memfd_notify_populate(block, offset, size);
         if (ret) {
-            unpublish(block, offset);
+            unpopulate(block, offset);
             return ret;
         }
         offset += size;
     }
-    block->published = true;
+    block->populated = true;
     return 0;
+}
+
+void guest_memfd_run_record(GuestMemfdBlock *block)
+{
+    uint64_t offset = 0, size = 0;
+
+    smp_wmb();      /* pairs with guest_memfd_block_clamp() */
+    while (guest_memfd_block_next_changed(block, &offset, &size)) {
+        guest_memfd_block_record(block, offset, size, true);
+        offset += size;
+    }
 }
 
 static int rollback_run(GuestMemfdBlock *block, uint64_t offset,
@@ -256,8 +276,8 @@ int guest_memfd_run_rollback(GuestMemfdBlock *block,
     uint64_t offset = 0, size = 0;
     int ret = 0;
 
-    if (block->published) {
-        unpublish(block, block->size);
+    if (block->populated) {
+        unpopulate(block, block->size);
     }
     while (guest_memfd_block_next_changed(block, &offset, &size)) {
         ret = rollback_run(block, offset, size, direction) ?: ret;
@@ -267,7 +287,9 @@ int guest_memfd_run_rollback(GuestMemfdBlock *block,
         way_back_mode(block, opposite(direction)) != preserve) {
         ret = -EIO;
     }
-    block->counters.rollbacks++;
+    WITH_QEMU_LOCK_GUARD(&block->counters_lock) {
+        block->counters.rollbacks++;
+    }
     guest_memfd_block_forget_changed(block);
     return ret;
 }

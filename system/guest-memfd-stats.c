@@ -21,6 +21,7 @@ static const struct {
     { EFAULT, "EFAULT" },
     { EIO, "EIO" },
     { EBUSY, "EBUSY" },
+    { ENOSPC, "ENOSPC" },
     { 0, "other" },
 };
 
@@ -46,28 +47,37 @@ static unsigned time_place(uint64_t ns)
     return MIN(64 - clz64(ns), GUEST_MEMFD_TIME_PLACES - 1);
 }
 
-/* The block's lock is held; its decision and retries are those of @req. */
-void guest_memfd_count_request(GuestMemfdBlock *block,
-                               const GuestMemfdRequest *req, int ret,
-                               uint64_t changed_bytes, int64_t ns)
+void guest_memfd_count_bytes(GuestMemfdBlock *block,
+                             GuestMemfdDirection direction)
 {
     GuestMemfdCounters *counters = &block->counters;
 
+    QEMU_LOCK_GUARD(&block->counters_lock);
+    counters->converted_bytes[direction] += block->changed_bytes;
+    counters->already_right_bytes += block->asked_bytes -
+                                     block->changed_bytes;
+}
+
+void guest_memfd_count_request(const GuestMemfdTally *tally,
+                               const GuestMemfdRequest *req, int ret,
+                               int64_t ns, unsigned retries)
+{
+    GuestMemfdCounters *counters = &tally->block->counters;
+
+    QEMU_LOCK_GUARD(&tally->block->counters_lock);
     counters->requests++;
+    counters->retries += retries;
     counters->origins[req->origin]++;
     counters->directions[req->direction]++;
-    counters->modes[block->decision.mode]++;
-    counters->realisations[block->decision.realisation]++;
-    counters->downgrades += block->decision.downgraded;
+    counters->modes[tally->decision.mode]++;
+    counters->realisations[tally->decision.realisation]++;
+    counters->downgrades += tally->decision.downgraded;
     counters->time_ns += ns;
     counters->time_max_ns = MAX(counters->time_max_ns, ns);
     counters->time_histogram[time_place(ns)]++;
 
     if (ret) {
         counters->failures[guest_memfd_errno_place(ret)]++;
-    } else {
-        counters->converted_bytes[req->direction] += changed_bytes;
-        counters->already_right_bytes += block->asked_bytes - changed_bytes;
     }
 }
 
@@ -103,12 +113,12 @@ void guest_memfd_engine_totals(GuestMemfdEngine *engine,
 
     *totals = (GuestMemfdTotals) { .counters = engine->retired };
     QLIST_FOREACH(block, &engine->blocks, next) {
-        WITH_QEMU_LOCK_GUARD(&block->lock) {
-            uint64_t shared = block->shared_pages * guest_memfd_page_size();
+        const uint64_t shared = guest_memfd_block_shared_bytes(block);
 
+        totals->shared_bytes += shared;
+        totals->private_bytes += block->size - shared;
+        WITH_QEMU_LOCK_GUARD(&block->counters_lock) {
             guest_memfd_counters_add(&totals->counters, &block->counters);
-            totals->shared_bytes += shared;
-            totals->private_bytes += block->size - shared;
         }
     }
     totals->failures = all_errors(totals->counters.failures);

@@ -9,6 +9,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/bitmap.h"
+#include "qemu/madvise.h"
 #include "qemu/module.h"
 #include "qemu/rcu.h"
 #include "system/accel-blocker.h"
@@ -75,6 +76,31 @@ static bool has_huge_pages(const RAMBlock *rb)
     return rb->page_size != qemu_real_host_page_size();
 }
 
+/*
+ * Huge pages stay allocated.  One that is not there, and cannot be had (an
+ * empty pool, reserve=off), has nothing to clear, and to touch it would be a
+ * SIGBUS: the kernel is asked for it first, and says EFAULT.
+ */
+static int clear_huge_pages(GuestMemfdBlock *block, uint64_t offset,
+                            uint64_t size)
+{
+    const size_t huge = block->ram_block->page_size;
+    const uint64_t end = offset + size;
+
+    while (offset < end) {
+        uint8_t *host = block->host + offset;
+        size_t part = MIN(huge - offset % huge, end - offset);
+
+        if (!qemu_madvise(host, part, QEMU_MADV_POPULATE_WRITE)) {
+            memset(host, 0, part);
+        } else if (errno != EFAULT) {
+            return -errno;
+        }
+        offset += part;
+    }
+    return 0;
+}
+
 /* A device may have written to it while the page was private. */
 static int clear_shared_copy(GuestMemfdBlock *block, uint64_t offset,
                              uint64_t size)
@@ -82,8 +108,7 @@ static int clear_shared_copy(GuestMemfdBlock *block, uint64_t offset,
     if (!has_huge_pages(block->ram_block)) {
         return ram_block_discard_range(block->ram_block, offset, size);
     }
-    memset(block->host + offset, 0, size);
-    return 0;
+    return clear_huge_pages(block, offset, size);
 }
 
 /* Throw away the copy that is not used any more. */

@@ -158,29 +158,14 @@ static int in_place_convert(GuestMemfdProvider *provider,
 }
 
 /*
- * Clear only pages that exist: the others read zero when they are first
- * used.  guest_memfd pages are never swapped out, so mincore() tells.
+ * The pages are freed, and come back as zeros when they are first used.  This
+ * works on private memory, and on bad pages.
  */
-static void in_place_zero(GuestMemfdProvider *provider,
-                          GuestMemfdBlock *block, uint64_t offset,
-                          uint64_t size)
+static int in_place_discard(GuestMemfdProvider *provider,
+                            GuestMemfdBlock *block, uint64_t offset,
+                            uint64_t size)
 {
-    const size_t page = qemu_real_host_page_size();
-    unsigned char present[512];
-    uint8_t *host = block->host + offset, *end = host + size;
-
-    while (host < end) {
-        size_t i, pages = MIN((end - host) / page, sizeof(present));
-
-        if (mincore(host, pages * page, present)) {
-            memset(present, 1, pages);
-        }
-        for (i = 0; i < pages; i++, host += page) {
-            if (present[i] & 1) {
-                memset(host, 0, page);
-            }
-        }
-    }
+    return guest_memfd_block_punch_hole(block, offset, size);
 }
 
 static void set_offer(KvmGuestMemfdInPlace *s, const KvmGuestMemfdProbe *probe)
@@ -220,7 +205,7 @@ static void in_place_class_init(ObjectClass *oc, const void *data)
     pc->block_alloc = in_place_block_alloc;
     pc->block_free = in_place_block_free;
     pc->convert = in_place_convert;
-    pc->zero = in_place_zero;
+    pc->discard = in_place_discard;
     pc->launched = in_place_launched;
 }
 

@@ -13,8 +13,11 @@
  *
  * Lock order: BQL, then what GuestMemfdProviderClass::begin waits for, then
  * GuestMemfdEngine::span_lock, then GuestMemfdBlock::lock, then
- * GuestMemfdBlock::users_lock.  The listeners of a block are called with the
- * BQL and the block's lock held.  The engine never sleeps with any of them.
+ * GuestMemfdBlock::users_lock.  GuestMemfdBlock::counters_lock is taken with
+ * any of them held, and no other lock after it.  The listeners of a block are
+ * called with the BQL and the block's lock held.  The engine never sleeps with
+ * any of them, but for short pauses (0.1 s in all) when pages cannot be
+ * brought back at once.
  * Who reads or writes shared memory takes none, but is in an RCU read-side
  * critical section.
  */
@@ -28,6 +31,7 @@
 #include "qemu/queue.h"
 #include "qemu/stats64.h"
 #include "qemu/thread.h"
+#include "qemu/units.h"
 #include "qom/object.h"
 #include "system/guest-memfd-guest.h"
 #include "system/memory.h"
@@ -44,7 +48,7 @@ typedef enum GuestMemfdIntent {
  * GuestMemfdOffer: how a provider can keep each content mode.
  *
  * @how: "refused" where it cannot; "emulated" for zero means that the
- *     engine calls GuestMemfdProviderClass::zero after the conversion.
+ *     engine calls GuestMemfdProviderClass::discard before the conversion.
  *     Default to either side is never refused.
  * @preserve_before_launch: to-private keeps the bytes by the kernel until
  *     the guest is launched, whatever @how says.
@@ -87,7 +91,10 @@ typedef struct GuestMemfdRequest {
     GuestMemfdIntent intent;
 } GuestMemfdRequest;
 
-/* @decided is false when the request failed before the policy was asked. */
+/*
+ * @decided is false when the request failed before the policy was asked.
+ * @changed_bytes is not 0 for a request that failed after its first slice.
+ */
 typedef struct GuestMemfdOutcome {
     bool decided;
     GuestMemfdDecision decision;
@@ -176,12 +183,18 @@ struct GuestMemfdProviderClass {
                    uint64_t *error_offset);
 
     /*
-     * @zero: make shared memory read zeros before anybody else sees it.
-     * Called with @block->lock held, when nothing else of the request can
-     * fail but its listeners.  It cannot fail.
+     * @discard: throw away the bytes of private pages, which read zeros
+     * from then on.  Called with @block->lock held, right before @convert
+     * makes them shared, where zero is promised and the offer says
+     * "emulated".  So nobody sees a shared page with bytes of before, and no
+     * write that comes after the conversion is lost.  The host must not be
+     * made to touch the memory: it may be bad, or private.
+     *
+     * Returns 0 or a negative errno value, as @convert does.  On failure
+     * bytes may have been replaced by zeros.
      */
-    void (*zero)(GuestMemfdProvider *provider, GuestMemfdBlock *block,
-                 uint64_t offset, uint64_t size);
+    int (*discard)(GuestMemfdProvider *provider, GuestMemfdBlock *block,
+                   uint64_t offset, uint64_t size);
 
     /* @launched: the guest is about to run; may change the offer.  BQL. */
     void (*launched)(GuestMemfdProvider *provider);
@@ -190,7 +203,7 @@ struct GuestMemfdProviderClass {
 /* --- blocks ------------------------------------------------------------ */
 
 /* Errno values that are counted one by one; the last place is "other". */
-#define GUEST_MEMFD_ERRNO_PLACES 9
+#define GUEST_MEMFD_ERRNO_PLACES 10
 
 /*
  * Place 0 counts requests that took no time, place n those that took from
@@ -243,15 +256,19 @@ struct GuestMemfdBlock {
 
     int content_policy;             /* GuestMemfdContentPolicy, atomic */
 
+    /* A leaf; held for a few instructions: monitors never wait for @lock. */
+    QemuMutex counters_lock;
+    GuestMemfdCounters counters;
+
+    unsigned long shared_pages;     /* atomic; written with users_lock */
+
     QemuMutex lock;
     /* Below: protected by lock. */
-    uint64_t shared_pages;
     unsigned long *changed;         /* by the request that holds the lock */
     unsigned long changed_first;
     unsigned long changed_end;
     uint64_t changed_bytes;
-    bool published;                 /* listeners know of what changed */
-    GuestMemfdCounters counters;
+    bool populated;                 /* listeners know of what changed */
 
     /* Of the request that holds the lock. */
     MemoryRegion *held_mr;
@@ -276,7 +293,6 @@ typedef struct GuestMemfdSection {
     MemoryRegion *mr;               /* referenced, may be NULL in tests */
     GuestMemfdBlock *block;         /* NULL: not guest_memfd memory */
     uint64_t offset;                /* in @block */
-    bool mmio;                      /* neither RAM nor ROM */
 } GuestMemfdSection;
 
 /*
@@ -309,6 +325,12 @@ struct GuestMemfdEngine {
     uint32_t retry_timeout_ms;
     bool launched;
 
+    /*
+     * What a request may change before it drops its locks: so many bytes,
+     * and no more than GUEST_MEMFD_SLICE_RUNS runs of pages.
+     */
+    uint64_t slice_bytes;
+
     /* Held by a request that holds more than one block. */
     QemuMutex span_lock;
 
@@ -329,6 +351,19 @@ struct GuestMemfdEngine {
     void (*bytes_changed)(GuestMemfdBlock *block, uint64_t offset,
                           uint64_t size);
 
+    /*
+     * @interrupted: must the request end, for a stop, a reset, or the end of
+     * QEMU?  Asked before the engine waits and between slices, with any of
+     * its locks held.  May be NULL.
+     */
+    bool (*interrupted)(GuestMemfdEngine *engine);
+
+    /*
+     * @between_slices: let those in who wait for the locks of a large
+     * request.  Called without any, the BQL included.  May be NULL.
+     */
+    void (*between_slices)(GuestMemfdEngine *engine);
+
     /* @broken: a page cannot be brought back to a known state. */
     void (*broken)(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
                    int error);
@@ -341,6 +376,10 @@ struct GuestMemfdEngine {
                    const GuestMemfdFailure *failure);
 };
 
+/* The default of GuestMemfdEngine::slice_bytes, and what bounds it. */
+#define GUEST_MEMFD_SLICE_BYTES (32 * MiB)
+#define GUEST_MEMFD_SLICE_RUNS  512
+
 void guest_memfd_engine_init(GuestMemfdEngine *engine);
 void guest_memfd_engine_destroy(GuestMemfdEngine *engine);
 
@@ -352,9 +391,21 @@ GuestMemfdDecision guest_memfd_engine_decide(const GuestMemfdEngine *engine,
 /*
  * guest_memfd_engine_convert: carry out a guest's request
  *
- * All or nothing: on failure the state of every page is as before.  So are
- * its bytes, unless the kernel changed them already as the mode of the
- * request allows, or a listener refused memory that had been cleared.
+ * A request that changes no more than a slice (see
+ * GuestMemfdEngine::slice_bytes) is all or nothing: on failure the state of
+ * every page is as before.  A larger one is carried out slice by slice, from
+ * its lowest address on; others get in between and see it half done.  On
+ * failure the slices before stay converted (@outcome->changed_bytes), and to
+ * repeat the request is right.
+ *
+ * The bytes of pages that did not change state are as before, unless
+ * - the mode is default, and the kernel changed them as that mode allows;
+ * - the mode is zero: a failed to-shared request with zero may have replaced
+ *   bytes by zeros in pages that stay private; never anything else.  This
+ *   happens when the provider or a listener fails in a slice whose bytes had
+ *   been thrown away, also if it is tried again and then given up;
+ * - pages had been converted and went back, and the provider does not offer
+ *   to preserve bytes on that way (two backings never do).
  *
  * May be called with or without the BQL.  May drop and take it again.
  *
@@ -362,8 +413,10 @@ GuestMemfdDecision guest_memfd_engine_decide(const GuestMemfdEngine *engine,
  *
  * Returns 0 or a negative errno value for the guest: -EINVAL (malformed,
  * or not guest memory), -EOPNOTSUPP (the contents cannot be promised),
- * -EAGAIN (a page stayed in use for longer than the retry timeout), or
- * what the provider or a listener said.
+ * -EAGAIN (a page stayed in use for longer than the retry timeout, or the
+ * VM is stopped, reset or ended: the guest may ask again), or what the
+ * provider or a listener said; of these -ENOSPC (a listener has no place for
+ * more mappings), -ENOMEM and -EINTR are worth another try, too.
  */
 int guest_memfd_engine_convert(GuestMemfdEngine *engine,
                                const GuestMemfdRequest *req,
@@ -414,6 +467,12 @@ GuestMemfdBlock *guest_memfd_block_new(GuestMemfdEngine *engine,
 /* For providers.  On failure @fd is closed. */
 bool guest_memfd_block_map(GuestMemfdBlock *block, int fd, Error **errp);
 void guest_memfd_block_unmap(GuestMemfdBlock *block);
+/*
+ * Throw away what is in [offset, offset + size) of @block->fd, in bytes and
+ * page aligned: it reads zeros.  Returns 0 or a negative errno value.
+ */
+int guest_memfd_block_punch_hole(const GuestMemfdBlock *block,
+                                 uint64_t offset, uint64_t size);
 
 /* @attributes is new, all private; @shared: all pages are shared. */
 void guest_memfd_block_set_attributes(GuestMemfdBlock *block,

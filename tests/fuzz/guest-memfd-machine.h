@@ -85,9 +85,9 @@ static void new_machine(Machine *m, uint8_t kind)
         rig_block(rig, name, block_pages[i]);
     }
     rig_map(rig, 0, rig->blocks[0], 0, 24);
-    rig_map_mmio(rig, 24, 4);
+    rig_map_other(rig, 24, 4);
     rig_map(rig, 32, rig->blocks[1], 0, 12);
-    rig_map_other_ram(rig, 44, 2);
+    rig_map_other(rig, 44, 2);
     rig_map(rig, 48, rig->blocks[0], 8, 8);
     rig_map(rig, 56, rig->blocks[2], 0, 8);
     rig_map(rig, LAST_GPA, rig->blocks[2], 0, 8);

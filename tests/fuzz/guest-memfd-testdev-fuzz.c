@@ -325,7 +325,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     rig = rig_new(TYPE_GUEST_MEMFD_PROVIDER_EMULATED);
     rig_map(rig, 0, rig_block(rig, "a", PAGES), 0, PAGES);
-    rig_map_mmio(rig, PAGES, 2);
+    rig_map_other(rig, PAGES, 2);
     memset(rig->blocks[0]->host, 0x5a, PAGES * page_size());
 
     for (n = 0; n < MAX_STEPS && in.left; n++) {

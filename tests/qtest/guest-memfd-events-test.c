@@ -141,23 +141,6 @@ static void test_no_backend(void)
     stop(qts, &events);
 }
 
-/* A reset is about memory, wherever it is mapped. */
-static void test_reset(void)
-{
-    Events events;
-    QTestState *qts = start(&events);
-
-    gm_to_private(qts, GM_CELL, GM_PAGE);
-    gm_fault(qts, EIO, 0, 1, 0);
-    qtest_qmp_assert_success(qts, "{ 'execute': 'system_reset' }");
-    qtest_qmp_eventwait(qts, "RESET");
-    expect_events(qts, &events, 0, 1, 0);
-    g_assert_false(qdict_haskey(events.last, "gpa"));
-    g_assert_cmpuint(qdict_get_int(events.last, "offset"), ==, 0);
-    g_assert_cmpstr(qdict_get_str(events.last, "origin"), ==, "reset");
-    stop(qts, &events);
-}
-
 /* Of a flood, the first is told at once, and the last a second later. */
 static void test_flood(void)
 {
@@ -227,7 +210,6 @@ int main(int argc, char **argv)
     qtest_add_func("/guest-memfd/events/refused", test_refused);
     qtest_add_func("/guest-memfd/events/provider", test_provider);
     qtest_add_func("/guest-memfd/events/no-backend", test_no_backend);
-    qtest_add_func("/guest-memfd/events/reset", test_reset);
     qtest_add_func("/guest-memfd/events/flood", test_flood);
     qtest_add_func("/guest-memfd/events/flood-malformed",
                    test_flood_malformed);

@@ -47,7 +47,7 @@ static void test_errors(void)
     } errors[] = {
         { EINVAL, "EINVAL" }, { EOPNOTSUPP, "EOPNOTSUPP" },
         { ENOMEM, "ENOMEM" }, { EFAULT, "EFAULT" }, { EIO, "EIO" },
-        { EBUSY, "EBUSY" }, { EPERM, "other" }, { ENOSPC, "other" },
+        { EBUSY, "EBUSY" }, { EPERM, "other" }, { ENOSPC, "ENOSPC" },
     };
     QTestState *qts = gm_start_poisoned(gm_start);
     unsigned i;
@@ -228,6 +228,7 @@ static void test_rollback_zero(void)
     gm_to_private(qts, SPAN - GM_PAGE, GM_PAGE);
     gm_to_private(qts, SPAN + GM_PAGE, SPAN_SIZE - GM_PAGE);
     gm_fault(qts, EIO, 2, 1, GM_PAGE);
+    /* The bytes are gone, and nothing but zeros has taken their place. */
     r = gm_convert(qts, SPAN - GM_PAGE, SPAN_SIZE + GM_PAGE, GMTD_ATTR_ZERO);
     g_assert_cmpint(r.status, ==, -EIO);
     g_assert_cmpuint(r.changed, ==, 0);
@@ -235,7 +236,9 @@ static void test_rollback_zero(void)
     g_assert_cmpuint(gm_private_bytes(qts, "ram1"), ==, 2 * GM_PAGE);
     g_assert_cmpuint(gm_stat(qts, "ram0", "stats.rollbacks"), ==, 1);
     gm_to_shared(qts, SPAN - GM_PAGE, SPAN_SIZE + GM_PAGE);
-    gm_assert_filled(qts, SPAN - GM_PAGE, SPAN_SIZE + GM_PAGE);
+    gm_assert_bytes(qts, SPAN - GM_PAGE, GM_PAGE, 0);
+    gm_assert_filled(qts, SPAN, GM_PAGE);
+    gm_assert_bytes(qts, SPAN + GM_PAGE, SPAN_SIZE - GM_PAGE, 0);
     gm_quit(qts);
 }
 

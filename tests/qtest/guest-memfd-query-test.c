@@ -305,6 +305,31 @@ static void test_fw_cfg(void)
     gm_quit(qts);
 }
 
+static uint32_t read_hints(QTestState *qts, unsigned word)
+{
+    QFWCFG *fw_cfg = pc_fw_cfg_init(qts);
+    uint32_t words[4] = { };
+
+    qfw_cfg_get_file(fw_cfg, GUEST_MEMFD_FW_CFG_FILE, words, sizeof(words));
+    pc_fw_cfg_uninit(fw_cfg);
+    return le32_to_cpu(words[word]);
+}
+
+/* The guest is told what it gets when it looks, not what there was once. */
+static void test_fw_cfg_launch(void)
+{
+    QTestState *qts = qtest_init(GM_ONE_BACKEND "-S");
+
+    qtest_qom_set_bool(qts, GM_PROVIDER, "preserve-ends", true);
+    g_assert_cmphex(read_hints(qts, 1), ==,
+                    GMTD_ATTR_ZERO | GMTD_ATTR_PRESERVE);
+    g_assert_cmphex(read_hints(qts, 2), ==, GMTD_ATTR_PRESERVE);
+    qtest_qmp_assert_success(qts, "{ 'execute': 'cont' }");
+    g_assert_cmphex(read_hints(qts, 1), ==, GMTD_ATTR_ZERO);
+    g_assert_cmphex(read_hints(qts, 2), ==, 0);
+    gm_quit(qts);
+}
+
 /* A guest that cannot convert is not told that it can. */
 static void test_fw_cfg_absent(void)
 {
@@ -331,6 +356,7 @@ int main(int argc, char **argv)
     qtest_add_func("/guest-memfd/query/rejected", test_rejected);
     qtest_add_func("/guest-memfd/query/hmp", test_hmp);
     qtest_add_func("/guest-memfd/query/fw-cfg", test_fw_cfg);
+    qtest_add_func("/guest-memfd/query/fw-cfg-launch", test_fw_cfg_launch);
     qtest_add_func("/guest-memfd/query/fw-cfg-absent", test_fw_cfg_absent);
 
     return g_test_run();

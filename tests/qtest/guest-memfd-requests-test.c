@@ -49,8 +49,6 @@ static const BadRequest bad_requests[] = {
     { "unknown bit 63", GM_GPA, 4 * GM_PAGE, 1ULL << 63 },
     { "unaligned, in a hole", HOLE + 0x800, GM_PAGE },
     { "unaligned size, in a hole", HOLE, 0x800 },
-    { "firmware", FIRMWARE, GM_PAGE },
-    { "memory and firmware", GM_GPA, 4 * GiB, 0, true },
 };
 
 /* To private only: the firmware shares more than memory. */
@@ -60,6 +58,8 @@ static const BadRequest bad_private_requests[] = {
     { "MMIO", GMTD_BASE, GMTD_SIZE },
     { "memory and a hole", GM_RAM_SIZE - 2 * GM_PAGE, 4 * GM_PAGE, 0, true },
     { "memory and everything else", GM_GPA, 4 * GiB - GM_GPA, 0, true },
+    { "firmware", FIRMWARE, GM_PAGE },
+    { "memory and firmware", GM_GPA, 4 * GiB, 0, true },
     { "zeros for the guest", GM_GPA, 4 * GM_PAGE, GMTD_ATTR_ZERO, true,
       true },
 };
@@ -164,6 +164,9 @@ static void test_share_holes(void)
         { HIGH_HOLE, GM_PAGE },
         { GMTD_BASE, GMTD_SIZE },
         { 0xc0000000, 0x20000000 },
+        /* The 32-bit PCI hole, with the firmware at its end. */
+        { 2 * GiB, 2 * GiB },
+        { FIRMWARE, GM_PAGE },
     };
     QTestState *qts = start_unchanged();
     unsigned i;
@@ -209,7 +212,7 @@ static void test_last_page(void)
     gm_quit(qts);
 }
 
-/* Memory that is not guest_memfd memory goes neither way. */
+/* Memory that is not guest_memfd memory is shared, and stays so. */
 static void test_foreign_memory(void)
 {
     QTestState *qts = qtest_init(GM_ONE_BACKEND "-device VGA");
@@ -228,7 +231,12 @@ static void test_foreign_memory(void)
     r = gm_convert(qts, bar, GM_PAGE, TO_PRIVATE);
     g_assert_cmpint(r.status, ==, -EINVAL);
     r = gm_convert(qts, bar, GM_PAGE, TO_SHARED);
-    g_assert_cmpint(r.status, ==, -EINVAL);
+    g_assert_cmpint(r.status, ==, 0);
+    g_assert_cmpuint(r.changed, ==, 0);
+    /* Where display memory and ROM are on a PC. */
+    r = gm_convert(qts, 0xa0000, 0x60000, TO_SHARED);
+    g_assert_cmpint(r.status, ==, 0);
+    g_assert_cmpuint(r.changed, ==, 0);
     g_assert_cmphex(qtest_readq(qts, bar), ==, 0x1122334455667788);
     gm_quit(qts);
 }
@@ -307,18 +315,18 @@ static void test_split_rollback(void)
     gm_quit(qts);
 }
 
-/* Memory goes on above 4 GiB, but the firmware is in the way. */
+/* Memory goes on above 4 GiB, behind the firmware. */
 static void test_above_4g(void)
 {
     QTestState *qts = start_split();
     GmResult r;
 
-    r = gm_convert(qts, LOW, HIGH + GM_PAGE - LOW, GMTD_ATTR_PRESERVE);
+    r = gm_convert(qts, 2 * GiB, HIGH + GM_PAGE - 2 * GiB, TO_PRIVATE);
     g_assert_cmpint(r.status, ==, -EINVAL);
     g_assert_cmpuint(r.changed, ==, 0);
     assert_split_unchanged(qts);
 
-    r = gm_convert(qts, 4 * GiB, 2 * GiB, GMTD_ATTR_PRESERVE);
+    r = gm_convert(qts, 2 * GiB, 4 * GiB, GMTD_ATTR_PRESERVE);
     g_assert_cmpint(r.status, ==, 0);
     g_assert_cmpuint(r.changed, ==, GM_PAGE);
     gm_assert_filled(qts, HIGH, 2 * GM_PAGE);

@@ -143,6 +143,68 @@ static void test_busy_for_ever(void)
     gm_quit(qts);
 }
 
+/* Whoever asks does not live to hear the answer. */
+static pid_t convert_in_child(QTestState *qts)
+{
+    pid_t pid = fork();
+
+    g_assert_cmpint(pid, >=, 0);
+    if (pid == 0) {
+        int null = open("/dev/null", O_WRONLY);
+
+        dup2(null, STDERR_FILENO);
+        dup2(null, STDOUT_FILENO);
+        gm_convert(qts, GM_GPA, GM_PAGE, GMTD_ATTR_PRIVATE);
+        _exit(EXIT_SUCCESS);
+    }
+    return pid;
+}
+
+static char *wait_for(const char *log, const char *word)
+{
+    for (;;) {
+        g_autofree char *lines = NULL;
+
+        g_assert_true(g_file_get_contents(log, &lines, NULL, NULL));
+        if (strstr(lines, word)) {
+            return g_strdup(strstr(lines, word));
+        }
+        g_usleep(1000);
+    }
+}
+
+/*
+ * QEMU is to end: nobody waits any more.  The trace has the number of
+ * retries, which would be thousands if the request had used all of its time.
+ */
+static void test_killed(void)
+{
+    g_autofree char *log = g_strdup_printf("%s/gmem-killed-XXXXXX",
+                                           g_get_tmp_dir());
+    int fd = g_mkstemp(log);
+    g_autofree char *options = g_strdup_printf(GM_ONE_BACKEND
+        "-trace guest_memfd_convert_begin -trace guest_memfd_convert_end "
+        "-D %s", log);
+    QTestState *qts = qtest_init(options);
+    g_autofree char *begin = NULL, *end = NULL;
+    pid_t child;
+
+    g_assert_cmpint(fd, >=, 0);
+    gm_set_timeout(qts, 10000);
+    g_assert_cmpint(gm_map(qts, GM_GPA), ==, 0);
+    child = convert_in_child(qts);
+    begin = wait_for(log, "guest_memfd_convert_begin");
+    kill(qtest_pid(qts), SIGTERM);
+    qtest_wait_qemu(qts);
+    g_assert_cmpint(waitpid(child, NULL, 0), ==, child);
+
+    end = wait_for(log, " retries ");
+    g_assert_cmpint(atoi(end + strlen(" retries ")), <, 5000);
+    qtest_quit(qts);
+    unlink(log);
+    close(fd);
+}
+
 /* --- the end of all ways ----------------------------------------------- */
 
 /*
@@ -203,6 +265,7 @@ int main(int argc, char **argv)
     qtest_add_func("/guest-memfd/retry/way-back", test_retry_way_back);
     qtest_add_func("/guest-memfd/retry/span", test_retry_span);
     qtest_add_func("/guest-memfd/retry/busy-for-ever", test_busy_for_ever);
+    qtest_add_func("/guest-memfd/retry/killed", test_killed);
     qtest_add_func("/guest-memfd/retry/broken", test_broken);
     qtest_add_func("/guest-memfd/retry/broken-span", test_broken_span);
 

@@ -104,7 +104,7 @@ uint64_t gm_get_int(QTestState *qts, const char *path, const char *property);
 /*
  * After @after more conversions the provider fails @count times with
  * @error, each time after @progress bytes were converted.  What changes no
- * page does not count: zeroing, or sending back what had not changed.
+ * page does not count: discarding, or sending back what had not changed.
  */
 void gm_fault(QTestState *qts, int error, uint32_t after, uint32_t count,
               uint64_t progress);

@@ -21,6 +21,8 @@ static int alloc_error;
 static int (*emulated_convert)(GuestMemfdProvider *, GuestMemfdBlock *,
                                uint64_t, uint64_t, GuestMemfdDirection,
                                GuestMemfdContentMode, uint64_t *);
+static int (*emulated_discard)(GuestMemfdProvider *, GuestMemfdBlock *,
+                               uint64_t, uint64_t);
 static bool (*emulated_alloc)(GuestMemfdProvider *, GuestMemfdBlock *,
                               Error **);
 
@@ -115,6 +117,23 @@ static int cell_convert(GuestMemfdProvider *provider, GuestMemfdBlock *block,
     return 0;
 }
 
+/* Throwing bytes away is a call that may fail as well, with the page as is. */
+static int cell_discard(GuestMemfdProvider *provider, GuestMemfdBlock *block,
+                        uint64_t offset, uint64_t size)
+{
+    const CellFault *f = take_fault();
+    const unsigned end = cell_page_of(block, offset + size);
+    unsigned page;
+
+    cell_check_what_is_seen();
+    for (page = cell_page_of(block, offset); page < end; page++) {
+        EXPECT(cell_changes(page) && !cell_is_shared(page));
+        the.touched |= 1 << page;
+    }
+    g_assert_cmpint(emulated_discard(provider, block, offset, size), ==, 0);
+    return f ? note_failure(offset, size, false, f->error) : 0;
+}
+
 static bool cell_alloc(GuestMemfdProvider *provider, GuestMemfdBlock *block,
                        Error **errp)
 {
@@ -137,7 +156,9 @@ static void cell_provider_class_init(ObjectClass *oc, const void *data)
 
     emulated_convert = pc->convert;
     emulated_alloc = pc->block_alloc;
+    emulated_discard = pc->discard;
     pc->convert = cell_convert;
+    pc->discard = cell_discard;
     pc->block_alloc = cell_alloc;
 }
 

@@ -18,7 +18,6 @@
 #define MODE_ZERO       GUEST_MEMFD_CONTENT_MODE_ZERO
 #define MODE_PRESERVE   GUEST_MEMFD_CONTENT_MODE_PRESERVE
 #define KERNEL          GUEST_MEMFD_REALISATION_KERNEL
-#define EMULATED        GUEST_MEMFD_REALISATION_EMULATED
 #define REFUSED         GUEST_MEMFD_REALISATION_REFUSED
 
 CellState the;
@@ -313,26 +312,27 @@ static bool is_one_run(void)
 static bool kept_on_the_way(void)
 {
     return the.decision.mode == MODE_PRESERVE ||
-           (!is_one_run() && how(MODE_PRESERVE) == KERNEL) ||
-           (the.decision.mode == MODE_ZERO && how(MODE_ZERO) == EMULATED);
+           (the.decision.mode != MODE_ZERO && !is_one_run() &&
+            how(MODE_PRESERVE) == KERNEL);
 }
 
 /* Never is a page given the bytes of another one. */
 static void check_contents(unsigned page, bool failed)
 {
     const bool lost = failed && (cell_is_lossy() || !kept_on_the_way());
-    const bool cleared = failed && the.refused &&
-                         the.decision.mode == MODE_ZERO;
 
     if (!(the.touched & 1 << page)) {
         EXPECT(reads(page, secret(page)));
     } else if (!failed && the.decision.mode == MODE_ZERO) {
         EXPECT(reads(page, 0));
-    } else if (lost || cleared ||
+    } else if (lost ||
                the.decision.mode == GUEST_MEMFD_CONTENT_MODE_DEFAULT) {
         EXPECT(reads(page, 0) || reads(page, POISON) ||
                reads(page, secret(page)));
-        EXPECT(!failed || lost || cleared || reads(page, secret(page)));
+        EXPECT(!failed || lost || reads(page, secret(page)));
+        /* The promise: zeros, and never anything else. */
+        EXPECT(!lost || the.decision.mode != MODE_ZERO || cell_is_lossy() ||
+               reads(page, 0) || reads(page, secret(page)));
     } else {
         EXPECT(reads(page, secret(page)));
     }

@@ -5,6 +5,7 @@
  */
 
 #include "qemu/osdep.h"
+#include <linux/falloc.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -434,12 +435,26 @@ int kvm_create_guest_memfd(uint64_t size, uint64_t flags, Error **errp)
     return fake.cannot_map ? unmappable(m->fd) : m->fd;
 }
 
-/* The C library's is hidden by this one. */
-int mincore(void *host, size_t size, unsigned char *present)
+/* The C library's is hidden by this one: pages go while they are private. */
+int fallocate(int fd, int mode, off_t offset, off_t size)
 {
-    if (fake.cannot_tell_present) {
-        errno = EAGAIN;
+    const unsigned first = offset / page_size(), pages = size / page_size();
+    unsigned i = 0, page;
+
+    g_assert_cmphex(mode, ==, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
+    while (fake.memories[i].fd != fd) {
+        i++;
+        g_assert_cmpuint(i, <, fake.n_memories);
+    }
+    fake_note(&fake.memories[i], "discard %u+%u", first, pages);
+    for (page = first; page < first + pages; page++) {
+        g_assert_true(fake_is_private(&fake.memories[i], page));
+        set_bit(page, fake.memories[i].touched);
+    }
+    if (fake.discard_error) {
+        errno = fake.discard_error;
+        fake.discard_error = 0;
         return -1;
     }
-    return syscall(SYS_mincore, host, size, present);
+    return syscall(SYS_fallocate, fd, mode, offset, size);
 }

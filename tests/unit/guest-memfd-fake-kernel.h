@@ -92,7 +92,7 @@ typedef struct FakeKernel {
     const uint64_t *error_offset;   /* in bytes, whatever went wrong */
     unsigned scratch_busy;          /* this many times EAGAIN before that */
     bool cannot_guard;
-    bool cannot_tell_present;
+    int discard_error;              /* of the next fallocate() */
     FakeFault faults[2];
 
     unsigned calls;                 /* that can fail */

@@ -173,24 +173,24 @@ static bool keeps_bytes(const Model *m, const Step *s)
 /*
  * The contents of a page that was or, if @failed, was to be converted.  The
  * bytes of a failed conversion are as before if they can be kept on the way
- * back, unless the mode was to lose them on the way there, or they had been
- * cleared when a listener refused them.
+ * back, unless the mode was to lose them on the way there.
  */
-static void convert_contents(const Model *m, const Step *s, int block,
-                             Page *p, bool failed)
+static void convert_contents(Model *m, const Step *s, int block,
+                             unsigned page, bool failed)
 {
     const GuestMemfdContentMode mode = decide(m, s, block).mode;
+    Page *p = &m->pages[block][page];
 
     if (failed && way_back_is_lossy(m, s)) {
         p->known = false;
     } else if (mode == GUEST_MEMFD_CONTENT_MODE_DEFAULT) {
         p->known &= failed && m->kept;
-    } else if (mode == GUEST_MEMFD_CONTENT_MODE_ZERO) {
-        p->known &= failed;
-        if (!failed || listener_refused(m)) {
-            p->known = !failed;
-            p->value = 0;
-        }
+    } else if (mode == GUEST_MEMFD_CONTENT_MODE_ZERO && !failed) {
+        *p = (Page) { p->shared, true, 0 };
+    } else if (mode == GUEST_MEMFD_CONTENT_MODE_ZERO && m->emulated &&
+               host(m, block, page)[0] == 0) {
+        /* All that a failure may do: check_contents() looks at the rest. */
+        p->value = 0;
     }
 }
 
@@ -214,7 +214,8 @@ static uint64_t convert_model(Model *m, const Step *s, bool failed)
         counts = &m->counts[place->block];
         touched[place->block] = true;
         if (p->shared != shared) {
-            convert_contents(m, s, place->block, p, failed);
+            convert_contents(m, s, place->block,
+                             gpa - place->gpa + place->first, failed);
         }
         if (failed) {
             continue;
@@ -431,7 +432,7 @@ Model *model_new(const char *provider_type)
     }
     for (i = 0; (place = model_nth_place(i)); i++) {
         if (place->mmio) {
-            rig_map_mmio(m->rig, place->gpa, place->pages);
+            rig_map_other(m->rig, place->gpa, place->pages);
         } else {
             rig_map(m->rig, place->gpa, m->rig->blocks[place->block],
                     place->first, place->pages);

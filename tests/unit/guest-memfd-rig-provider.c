@@ -172,28 +172,26 @@ static int rig_convert_pages(GuestMemfdProvider *provider,
     return 0;
 }
 
-/*
- * Shared underneath, but recorded as private: nobody sees the pages yet, nor
- * any other that the request changed in the block.
- */
-static void rig_zero_pages(GuestMemfdProvider *provider,
-                           GuestMemfdBlock *block, uint64_t offset,
-                           uint64_t size)
+/* Private still, for everybody. */
+static int rig_discard_bytes(GuestMemfdProvider *provider,
+                             GuestMemfdBlock *block, uint64_t offset,
+                             uint64_t size)
 {
     const unsigned long first = offset / page_size();
     const unsigned long end = (offset + size) / page_size();
     Rig *rig = container_of(block->engine, Rig, engine);
 
     called(rig, block, offset, size);
-    rig_note(rig, block, "zero", block->name, offset, size, "");
-    g_assert(all_bits(block->provider_data, first, end, false));
+    rig_note(rig, block, "discard", block->name, offset, size, "");
+    g_assert(all_bits(block->provider_data, first, end, true));
     g_assert(all_bits(block->attributes->bitmap, first, end, false));
-    g_assert_false(bitmap_intersects(block->attributes->bitmap,
-                                     block->changed,
-                                     block->size / page_size()));
-    if (rig->on_zero) {
-        rig->on_zero(rig);
+    if (rig->on_discard) {
+        rig->on_discard(rig);
     }
+    if (take_fault(&rig->discard_fault)) {
+        return fail(rig, block, offset, size, rig->discard_fault.error);
+    }
+    return 0;
 }
 
 static bool rig_block_alloc(GuestMemfdProvider *provider,
@@ -244,7 +242,7 @@ static void rig_provider_class_init(ObjectClass *oc, const void *data)
     pc->begin = rig_begin;
     pc->end = rig_end;
     pc->convert = rig_convert_pages;
-    pc->zero = rig_zero_pages;
+    pc->discard = rig_discard_bytes;
 }
 
 static const TypeInfo rig_provider_info = {

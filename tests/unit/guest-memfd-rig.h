@@ -45,7 +45,6 @@ typedef struct RigPiece {
     uint64_t size;                  /* bytes */
     GuestMemfdBlock *block;
     uint64_t offset;                /* bytes */
-    bool mmio;
     MemoryRegion mr;
     int refs;
 } RigPiece;
@@ -80,7 +79,7 @@ struct Rig {
     unsigned n_listeners;
 
     /* Of the rig's own provider. */
-    RigFault convert_fault;
+    RigFault convert_fault, discard_fault;
     const GuestMemfdBlock *failed;  /* the range that may be sent back */
     uint64_t failed_offset;
     uint64_t failed_size;
@@ -91,10 +90,14 @@ struct Rig {
     unsigned calls;                 /* of the provider */
     unsigned lookups;
     unsigned sleeps;
+    unsigned pauses;                /* on the way back, with locks */
+    unsigned slices;                /* after which others were let in */
     unsigned broken;
+    bool interrupted;
     void (*on_lookup)(Rig *rig);
     void (*on_sleep)(Rig *rig);
-    void (*on_zero)(Rig *rig);
+    void (*on_slice)(Rig *rig);
+    void (*on_discard)(Rig *rig);
 };
 
 Rig *rig_new(const char *provider_type);
@@ -106,8 +109,8 @@ void rig_map(Rig *rig, uint64_t gpa, GuestMemfdBlock *block, uint64_t first,
              uint64_t pages);
 /* The block and the piece that came last, with no listener, go. */
 void rig_unplug_last(Rig *rig);
-void rig_map_mmio(Rig *rig, uint64_t gpa, uint64_t pages);
-void rig_map_other_ram(Rig *rig, uint64_t gpa, uint64_t pages);
+/* MMIO, or memory that is never converted. */
+void rig_map_other(Rig *rig, uint64_t gpa, uint64_t pages);
 RigListener *rig_listen(Rig *rig, GuestMemfdBlock *block, uint64_t first,
                         uint64_t pages);
 

@@ -115,7 +115,8 @@ static void test_policy_in_sleep(void)
     g_assert_cmpint(rig_ask(rig, TO_SHARED, UNSPECIFIED, 0, 4, &outcome), ==,
                     0);
     rig_expect_log(rig,
-                   "convert a 0+4 to-shared zero [P]\n"
+                   "discard a 0+4 [P]\n"
+                   "convert a 0+4 to-shared preserve [P]\n"
                    "convert a 0+4 to-private preserve [P]\n"
                    "convert a 0+4 to-shared default [P]\n");
     g_assert_cmpint(outcome.decision.mode, ==, MODE_DEFAULT);
@@ -158,9 +159,9 @@ static void test_listener_comes(void)
     between_lookups(rig, listen_to_all);
     g_assert_cmpint(rig_convert(rig, TO_SHARED, 0, 4), ==, 0);
     rig_expect_log(rig,
-                   "convert a 0+4 to-shared zero [P]\n"
-                   "zero a 0+4 [P]\n"
-                   "populate L0 0+4 [S]\n");
+                   "discard a 0+4 [P]\n"
+                   "convert a 0+4 to-shared preserve [P]\n"
+                   "populate L0 0+4 [P]\n");
     g_assert_cmpuint(rig->sleeps, ==, 0);
     g_assert_cmpuint(rig->blocks[0]->counters.requests, ==, 2);
     rig_free(rig);
@@ -175,11 +176,12 @@ static void test_listener_comes_in_sleep(void)
     g_string_truncate(rig->log, 0);
     g_assert_cmpint(rig_convert(rig, TO_SHARED, 0, 4), ==, 0);
     rig_expect_log(rig,
-                   "convert a 0+4 to-shared zero [P]\n"
+                   "discard a 0+4 [P]\n"
+                   "convert a 0+4 to-shared preserve [P]\n"
                    "convert a 0+4 to-private preserve [P]\n"
-                   "convert a 0+4 to-shared zero [P]\n"
-                   "zero a 0+4 [P]\n"
-                   "populate L0 0+4 [S]\n");
+                   "discard a 0+4 [P]\n"
+                   "convert a 0+4 to-shared preserve [P]\n"
+                   "populate L0 0+4 [P]\n");
     rig_free(rig);
 }
 

@@ -148,7 +148,8 @@ static void test_to_shared_fails(void)
     rig->convert_fault = (RigFault) { .count = 1, .error = -ENOMEM,
                                       .progress = 3 };
     rig_expect_failure(rig, TO_SHARED, 4, 4, -ENOMEM,
-                       "convert a 4+4 to-shared zero [P]\n"
+                       "discard a 4+4 [P]\n"
+                       "convert a 4+4 to-shared preserve [P]\n"
                        "convert a 4+4 to-private preserve [P]\n");
     rig_expect_state(rig->blocks[0], "P16");
     rig_free(rig);
@@ -163,26 +164,44 @@ static void test_way_back_mode(void)
     rig_prepare_private(rig, 0, 16);
     rig->convert_fault = (RigFault) { .count = 1, .error = -EIO };
     rig_expect_failure(rig, TO_SHARED, 4, 4, -EIO,
-                       "convert a 4+4 to-shared zero [P]\n"
+                       "discard a 4+4 [P]\n"
+                       "convert a 4+4 to-shared preserve [P]\n"
                        "convert a 4+4 to-private default [P]\n");
     rig_free(rig);
 }
 
-/* Bytes that the guest gets back are not cleared: that comes last. */
-static void test_before_zero(void)
+/* No byte is thrown away of a run that comes after the one that failed. */
+static void test_discard_no_more(void)
 {
     Rig *rig = rig_one_block();
 
     rig_prepare_private(rig, 0, 2);
     rig_prepare_private(rig, 4, 2);
+    rig_prepare_private(rig, 8, 2);
     rig->convert_fault = (RigFault) { .after = 1, .count = 1, .error = -EIO,
                                       .progress = 2 };
     rig_expect_failure(rig, TO_SHARED, 0, 16, -EIO,
+                       "discard a 0+2 [P]\n"
                        "convert a 0+2 to-shared preserve [P]\n"
+                       "discard a 4+2 [P]\n"
                        "convert a 4+2 to-shared preserve [P]\n"
                        "convert a 4+2 to-private preserve [P]\n"
                        "convert a 0+2 to-private preserve [P]\n");
-    rig_expect_state(rig->blocks[0], "P2 S2 P2 S10");
+    rig_expect_state(rig->blocks[0], "P2 S2 P2 S2 P2 S6");
+    rig_free(rig);
+}
+
+/* Without zeros nothing may be shared. */
+static void test_discard_fails(void)
+{
+    Rig *rig = rig_one_block();
+
+    rig_prepare_private(rig, 4, 4);
+    rig->discard_fault = (RigFault) { .count = 1, .error = -EIO };
+    rig_expect_failure(rig, TO_SHARED, 0, 16, -EIO,
+                       "discard a 4+4 [P]\n"
+                       "convert a 4+4 to-private preserve [P]\n");
+    rig_expect_state(rig->blocks[0], "S4 P4 S8");
     rig_free(rig);
 }
 
@@ -197,15 +216,16 @@ static void test_listener_refuses(void)
     second->agrees = 0;
     second->error = -ENOSPC;
     rig_expect_failure(rig, TO_SHARED, 4, 4, -ENOSPC,
-                       "convert a 4+4 to-shared zero [P]\n"
-                       "zero a 4+4 [P]\n"
-                       "populate L0 4+4 [S]\n"
-                       "populate L1 4+4 [S]\n"
-                       "discard L0 4+4 [S]\n"
+                       "discard a 4+4 [P]\n"
+                       "convert a 4+4 to-shared preserve [P]\n"
+                       "populate L0 4+4 [P]\n"
+                       "populate L1 4+4 [P]\n"
+                       "discard L0 4+4 [P]\n"
                        "convert a 4+4 to-private preserve [P]\n");
     rig_expect_state(rig->blocks[0], "P16");
-    g_assert_cmpuint(rig->blocks[0]->counters.failures[
-                         GUEST_MEMFD_ERRNO_PLACES - 1], ==, 1);
+    g_assert_cmpuint(failures(rig->blocks[0], -ENOSPC), ==, 1);
+    g_assert_cmpstr(guest_memfd_errno_name(guest_memfd_errno_place(-ENOSPC)),
+                    ==, "ENOSPC");
     rig_free(rig);
 }
 
@@ -219,15 +239,15 @@ static void test_listener_refuses_later(void)
     rig_prepare_private(rig, 8, 2);
     rig->listeners[0].agrees = 1;
     rig_expect_failure(rig, TO_SHARED, 0, 16, -ENOSPC,
+                       "discard a 0+2 [P]\n"
                        "convert a 0+2 to-shared preserve [P]\n"
+                       "discard a 4+2 [P]\n"
                        "convert a 4+2 to-shared preserve [P]\n"
+                       "discard a 8+2 [P]\n"
                        "convert a 8+2 to-shared preserve [P]\n"
-                       "zero a 0+2 [P]\n"
-                       "zero a 4+2 [P]\n"
-                       "zero a 8+2 [P]\n"
-                       "populate L0 0+2 [S]\n"
-                       "populate L0 4+2 [S]\n"
-                       "discard L0 0+2 [S]\n"
+                       "populate L0 0+2 [P]\n"
+                       "populate L0 4+2 [P]\n"
+                       "discard L0 0+2 [P]\n"
                        "convert a 0+2 to-private preserve [P]\n"
                        "convert a 4+2 to-private preserve [P]\n"
                        "convert a 8+2 to-private preserve [P]\n");
@@ -276,7 +296,9 @@ static void test_rollback_to_shared(void)
     rig->convert_fault = (RigFault) { .after = 1, .count = 1,
                                       .error = -ENOMEM };
     rig_expect_failure(rig, TO_SHARED, 12, 8, -ENOMEM,
+                       "discard a 12+4 [P]\n"
                        "convert a 12+4 to-shared preserve [P]\n"
+                       "discard b 0+4 [P]\n"
                        "convert b 0+4 to-shared preserve [P]\n"
                        "convert b 0+4 to-private preserve [P]\n"
                        "convert a 12+4 to-private preserve [P]\n");
@@ -292,10 +314,11 @@ static void test_first_listener_refuses(void)
     rig_prepare_private(rig, 12, 8);
     rig->listeners[1].agrees = 0;
     rig_expect_failure(rig, TO_SHARED, 12, 8, -ENOSPC,
+                       "discard a 12+4 [P]\n"
                        "convert a 12+4 to-shared preserve [P]\n"
+                       "discard b 0+4 [P]\n"
                        "convert b 0+4 to-shared preserve [P]\n"
-                       "zero b 0+4 [P]\n"
-                       "populate L1 0+4 [S]\n"
+                       "populate L1 0+4 [P]\n"
                        "convert b 0+4 to-private preserve [P]\n"
                        "convert a 12+4 to-private preserve [P]\n");
     rig_expect_state(rig->blocks[0], "S12 P4");
@@ -311,13 +334,13 @@ static void test_last_listener_refuses(void)
     rig_prepare_private(rig, 12, 8);
     rig->listeners[0].agrees = 0;
     rig_expect_failure(rig, TO_SHARED, 12, 8, -ENOSPC,
+                       "discard a 12+4 [P]\n"
                        "convert a 12+4 to-shared preserve [P]\n"
+                       "discard b 0+4 [P]\n"
                        "convert b 0+4 to-shared preserve [P]\n"
-                       "zero b 0+4 [P]\n"
-                       "populate L1 0+4 [S]\n"
-                       "zero a 12+4 [P]\n"
-                       "populate L0 12+4 [S]\n"
-                       "discard L1 0+4 [S]\n"
+                       "populate L1 0+4 [P]\n"
+                       "populate L0 12+4 [P]\n"
+                       "discard L1 0+4 [P]\n"
                        "convert b 0+4 to-private preserve [P]\n"
                        "convert a 12+4 to-private preserve [P]\n");
     rig_expect_state(rig->blocks[0], "S12 P4");
@@ -330,7 +353,9 @@ static void test_last_listener_refuses(void)
     rig->convert_fault = (RigFault) { .after = 1, .count = 1,
                                       .error = -ENOMEM };
     rig_expect_failure(rig, TO_SHARED, 12, 8, -ENOMEM,
+                       "discard a 12+4 [P]\n"
                        "convert a 12+4 to-shared preserve [P]\n"
+                       "discard b 0+4 [P]\n"
                        "convert b 0+4 to-shared preserve [P]\n"
                        "convert b 0+4 to-private preserve [P]\n"
                        "convert a 12+4 to-private preserve [P]\n");
@@ -366,7 +391,8 @@ int main(int argc, char **argv)
         { "run/to-private", test_to_private_fails },
         { "run/to-shared", test_to_shared_fails },
         { "run/way-back-mode", test_way_back_mode },
-        { "run/before-zero", test_before_zero },
+        { "run/discard-no-more", test_discard_no_more },
+        { "run/discard-fails", test_discard_fails },
         { "run/listener-refuses", test_listener_refuses },
         { "run/listener-refuses-later", test_listener_refuses_later },
         { "rollback/to-private", test_rollback_to_private },

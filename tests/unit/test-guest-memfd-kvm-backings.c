@@ -5,8 +5,11 @@
  */
 
 #include "qemu/osdep.h"
+#include <sys/mman.h>
 #include "qapi/error.h"
 #include "qemu/atomic.h"
+#include "qemu/cutils.h"
+#include "qemu/memfd.h"
 #include "qemu/units.h"
 #include "guest-memfd-fake-vm.h"
 
@@ -92,6 +95,39 @@ static void test_huge_pages(void)
     fake_expect_log("v: to-shared 0+8\na: discard private 0+8\n");
     g_assert_true(vm_reads(7, 0));
     vm_check(rig);
+    vm_free(rig);
+}
+
+/*
+ * Memory that cannot be had is not touched, which would be SIGBUS: it reads
+ * zero when there is some.  Here the second half of a file is missing.
+ */
+static void test_huge_pages_absent(void)
+{
+    Rig *rig = new_launched();
+    GuestMemfdBlock *block = rig->blocks[0];
+    uint8_t *host = block->host;
+    const size_t half = FAKE_PAGES / 2 * page_size();
+    int fd = qemu_memfd_create("empty-pool", half, false, 0, 0, &error_abort);
+    uint8_t *pool = mmap(NULL, 2 * half, PROT_READ | PROT_WRITE, MAP_SHARED,
+                         fd, 0);
+
+    g_assert(pool != MAP_FAILED);
+    g_assert_cmpuint(vm_ask(0, FAKE_PAGES, PRIVATE), ==, 0);
+    fake.memories[0].rb.page_size = 2 * page_size();
+    memset(pool, 0x5a, half);
+    block->host = pool;
+    g_assert_cmpuint(vm_ask(0, FAKE_PAGES, 0), ==, 0);
+    g_assert_true(buffer_is_zero(pool, half));
+    block->host = host;
+
+    /* Any other error is one: nobody knows what is there. */
+    g_assert_cmpuint(vm_ask(0, 1, PRIVATE), ==, 0);
+    munmap(pool, 2 * half);
+    block->host = pool;
+    g_assert_cmpuint(vm_ask(0, 1, 0), ==, EAGAIN);
+    block->host = host;
+    close(fd);
     vm_free(rig);
 }
 
@@ -276,6 +312,7 @@ int main(int argc, char **argv)
         { "copies", test_two_backings },
         { "zero", test_zero },
         { "huge-pages", test_huge_pages },
+        { "huge-pages-absent", test_huge_pages_absent },
         { "mapped-twice", test_mapped_twice },
         { "not-mapped", test_not_mapped },
         { "slot/runs", test_slot_added },

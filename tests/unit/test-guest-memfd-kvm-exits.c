@@ -79,7 +79,7 @@ static void test_errors(void)
 
     for (error = 0; error < 4096; error++) {
         bool again = !error || error == EAGAIN || error == EINTR ||
-                     error == ENOMEM;
+                     error == ENOMEM || error == ENOSPC;
 
         g_assert_cmpint(kvm_guest_memfd_fault_converted(-error), ==,
                         again ? KVM_GUEST_MEMFD_FAULT_REENTER :

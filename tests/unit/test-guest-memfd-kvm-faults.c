@@ -197,8 +197,8 @@ static int expected_error(void)
 static uint64_t expected_answer(int error)
 {
     return !error ? 0 :
-           error == -EAGAIN || error == -EINTR || error == -ENOMEM ? EAGAIN :
-           EINVAL;
+           error == -EAGAIN || error == -EINTR || error == -ENOMEM ||
+           error == -ENOSPC ? EAGAIN : EINVAL;
 }
 
 /* QEMU's record is what KVM holds; where that is unknown, it is private. */
@@ -232,13 +232,13 @@ static bool is_one_run(void)
 
 /*
  * KVM was only asked for what loses no byte: a request of several runs
- * asks to preserve, until nothing can fail any more.
+ * asks to preserve.  Zeros are made at once, by KVM or by QEMU.
  */
 static bool kept_on_the_way(void)
 {
     const GuestMemfdOffer *offer = &the.rig->engine.provider->offer;
 
-    if (the.kernel->two_backings) {
+    if (the.kernel->two_backings || the.decision.mode == MODE(ZERO)) {
         return false;
     }
     return !fake.content_modes ||
@@ -259,6 +259,8 @@ static void check_bytes(unsigned page)
         EXPECT(vm_reads(page, secret(page)));
     } else if (the.error) {
         EXPECT(!kept_on_the_way() || vm_reads(page, secret(page)));
+        EXPECT(mode != MODE(ZERO) || is_lossy() || vm_reads(page, 0) ||
+               vm_reads(page, secret(page)));
     } else if (mode == MODE(ZERO)) {
         EXPECT(vm_reads(page, 0));
     } else if (mode == MODE(PRESERVE)) {

@@ -172,13 +172,14 @@ static void test_histogram(void)
     };
     Rig *rig = rig_new_simple(16);
     const GuestMemfdRequest req = rig_request(TO_SHARED, UNSPECIFIED, 0, 1);
+    const GuestMemfdTally tally = { .block = rig->blocks[0] };
     GuestMemfdCounters *c = &rig->blocks[0]->counters;
     unsigned i;
 
     for (i = 0; i < ARRAY_SIZE(times); i++) {
         uint64_t before = c->time_histogram[times[i].place];
 
-        guest_memfd_count_request(rig->blocks[0], &req, 0, 0, times[i].ns);
+        guest_memfd_count_request(&tally, &req, 0, times[i].ns, 0);
         g_test_message("%" PRIu64 " ns", times[i].ns);
         g_assert_cmpuint(c->time_histogram[times[i].place], ==, before + 1);
     }

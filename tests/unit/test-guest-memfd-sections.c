@@ -51,11 +51,11 @@ static void test_two_blocks(void)
               "discard L0 0+4 [P]\n"
               "convert b 0+4 to-private preserve [P]\n");
     expect_ok(rig, TO_SHARED, 0, 32,
+              "discard a 12+4 [P]\n"
               "convert a 12+4 to-shared preserve [P]\n"
+              "discard b 0+4 [P]\n"
               "convert b 0+4 to-shared preserve [P]\n"
-              "zero b 0+4 [P]\n"
-              "populate L0 0+4 [S]\n"
-              "zero a 12+4 [P]\n");
+              "populate L0 0+4 [P]\n");
     rig_free(rig);
 }
 
@@ -67,9 +67,9 @@ static void test_two_policies(void)
     prepare_private(rig, 0, 32);
     rig->blocks[1]->content_policy = GUEST_MEMFD_CONTENT_POLICY_DEFAULT;
     expect_ok(rig, TO_SHARED, 0, 32,
+              "discard a 0+16 [P]\n"
               "convert a 0+16 to-shared preserve [P]\n"
-              "convert b 0+16 to-shared preserve [P]\n"
-              "zero a 0+16 [P]\n");
+              "convert b 0+16 to-shared preserve [P]\n");
     rig_free(rig);
 }
 
@@ -81,15 +81,16 @@ static void test_pieces_of_a_block(void)
 
     rig_map(rig, 12, block, 8, 8);
     rig_map(rig, 0, block, 0, 8);
-    rig_map_mmio(rig, 8, 2);
+    rig_map_other(rig, 8, 2);
     expect_ok(rig, TO_PRIVATE, 6, 2, "convert a 6+2 to-private default [P]\n");
     expect_ok(rig, TO_PRIVATE, 12, 2,
               "convert a 8+2 to-private default [P]\n");
     /* Over MMIO (8, 9) and a hole (10, 11); in the block, one run. */
     expect_ok(rig, TO_SHARED, 7, 6,
+              "discard a 7+1 [P]\n"
               "convert a 7+1 to-shared preserve [P]\n"
-              "convert a 8+1 to-shared preserve [P]\n"
-              "zero a 7+2 [P]\n");
+              "discard a 8+1 [P]\n"
+              "convert a 8+1 to-shared preserve [P]\n");
     rig_expect_state(block, "S6 P1 S2 P1 S6");
     rig_free(rig);
 }
@@ -128,47 +129,49 @@ static void test_alias_to_shared(void)
     prepare_private(rig, 11, 1);
     /* 5-9, and from the alias 4-11. */
     expect_ok(rig, TO_SHARED, 5, 5,
+              "discard a 5+1 [P]\n"
               "convert a 5+1 to-shared preserve [P]\n"
+              "discard a 8+2 [P]\n"
               "convert a 8+2 to-shared preserve [P]\n"
-              "zero a 5+1 [P]\n"
-              "zero a 8+2 [P]\n"
-              "populate L0 5+1 [S]\n"
-              "populate L0 8+2 [S]\n");
+              "populate L0 5+1 [P]\n"
+              "populate L0 8+2 [P]\n");
     prepare_private(rig, 9, 4);
     expect_ok(rig, TO_SHARED, 10, 14,
+              "discard a 10+3 [P]\n"
               "convert a 10+3 to-shared preserve [P]\n"
+              "discard a 4+1 [P]\n"
               "convert a 4+1 to-shared preserve [P]\n"
+              "discard a 9+1 [P]\n"
               "convert a 9+1 to-shared preserve [P]\n"
-              "zero a 4+1 [P]\n"
-              "zero a 9+4 [P]\n"
-              "populate L0 4+1 [S]\n"
-              "populate L0 9+4 [S]\n");
+              "populate L0 4+1 [P]\n"
+              "populate L0 9+4 [P]\n");
     rig_expect_state(rig->blocks[0], "S2 P2 S12");
     rig_free(rig);
 }
 
-static void test_holes_and_mmio(void)
+/* ROM, a BAR, VGA memory: none is private, so there is nothing to do. */
+static void test_holes_and_others(void)
 {
     Rig *rig = rig_new(TYPE_RIG_PROVIDER);
 
     rig_map(rig, 4, rig_block(rig, "a", 4), 0, 4);
-    rig_map_mmio(rig, 8, 2);
-    rig_map_other_ram(rig, 20, 2);
+    rig_map_other(rig, 8, 2);
+    rig_map_other(rig, 20, 2);
 
     expect_refused(rig, TO_PRIVATE, 3, 2, -EINVAL);
     expect_refused(rig, TO_PRIVATE, 7, 2, -EINVAL);
     expect_refused(rig, TO_PRIVATE, 8, 1, -EINVAL);
     expect_refused(rig, TO_PRIVATE, 0, 1, -EINVAL);
     expect_refused(rig, TO_PRIVATE, 20, 1, -EINVAL);
-    expect_refused(rig, TO_SHARED, 20, 1, -EINVAL);
     rig_expect_state(rig->blocks[0], "S4");
 
     prepare_private(rig, 4, 4);
-    expect_refused(rig, TO_SHARED, 4, 17, -EINVAL);
+    expect_refused(rig, TO_PRIVATE, 0, 30, -EINVAL);
+    expect_ok(rig, TO_SHARED, 20, 1, "");
     expect_ok(rig, TO_SHARED, 10, 3, "");
     expect_ok(rig, TO_SHARED, 8, 2, "");
-    expect_ok(rig, TO_SHARED, 0, 12,
-              "convert a 0+4 to-shared preserve [P]\nzero a 0+4 [P]\n");
+    expect_ok(rig, TO_SHARED, 0, 30,
+              "discard a 0+4 [P]\nconvert a 0+4 to-shared preserve [P]\n");
     rig_free(rig);
 }
 
@@ -221,7 +224,7 @@ int main(int argc, char **argv)
         { "pieces-of-a-block", test_pieces_of_a_block },
         { "alias", test_alias },
         { "alias-to-shared", test_alias_to_shared },
-        { "holes-and-mmio", test_holes_and_mmio },
+        { "holes-and-others", test_holes_and_others },
         { "malformed", test_malformed },
         { "convert-block", test_convert_block },
     };

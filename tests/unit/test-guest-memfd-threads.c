@@ -115,6 +115,7 @@ static void check_statistics(GuestMemfdBlock *block)
     uint64_t private_bytes;
 
     QEMU_LOCK_GUARD(&block->lock);
+    qemu_mutex_lock(&block->counters_lock);
     g_assert_cmpuint(sum(c->modes, ARRAY_SIZE(c->modes)), ==, c->requests);
     g_assert_cmpuint(sum(c->directions, ARRAY_SIZE(c->directions)), ==,
                      c->requests);
@@ -123,6 +124,7 @@ static void check_statistics(GuestMemfdBlock *block)
                                       BLOCK_PAGES));
     private_bytes = c->converted_bytes[TO_PRIVATE] -
                     c->converted_bytes[TO_SHARED];
+    qemu_mutex_unlock(&block->counters_lock);
     g_assert_cmpuint(block->shared_pages * page_size + private_bytes, ==,
                      block->size);
 }
