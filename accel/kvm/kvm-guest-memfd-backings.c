@@ -19,7 +19,6 @@
 #include "system/kvm-guest-memfd.h"
 #include "system/ramblock.h"
 #include "kvm-guest-memfd-backings.h"
-#include "kvm-guest-memfd-fault.h"
 
 #define TYPE_GUEST_MEMFD_PROVIDER_KVM "guest-memfd-provider-kvm"
 
@@ -198,6 +197,13 @@ DEFINE_TYPES(kvm_guest_memfd_backings_types)
 
 /* --- memslots ------------------------------------------------------------ */
 
+static uint64_t slots_added;
+
+uint64_t kvm_guest_memfd_slots_added(void)
+{
+    return qatomic_read(&slots_added);
+}
+
 /* @offset and @size are those of the memory that is at @gpa now. */
 static int set_recorded_attributes(const RAMBlock *rb, hwaddr gpa,
                                    uint64_t offset, uint64_t size)
@@ -227,7 +233,7 @@ int kvm_guest_memfd_slot_added(MemoryRegion *mr, hwaddr gpa, uint64_t offset,
 {
     int ret;
 
-    kvm_guest_memfd_count_slot();
+    qatomic_inc(&slots_added);
     if (guest_memfd_is_in_place()) {
         return 0;
     }

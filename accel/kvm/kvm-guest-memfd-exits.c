@@ -11,6 +11,7 @@
 #include "system/guest-memfd-ram.h"
 #include "system/kvm.h"
 #include "system/kvm-guest-memfd.h"
+#include "kvm-guest-memfd-backings.h"
 #include "kvm-guest-memfd-fault.h"
 #include "trace.h"
 #include <linux/kvm.h>
@@ -29,13 +30,6 @@ typedef struct LastFault {
 } LastFault;
 
 static __thread LastFault last_fault;
-
-static uint64_t slots_added;
-
-void kvm_guest_memfd_count_slot(void)
-{
-    qatomic_inc(&slots_added);
-}
 
 static unsigned count_repeats(hwaddr gpa, uint64_t size, uint64_t generation)
 {
@@ -132,7 +126,7 @@ int kvm_guest_memfd_memory_fault(CPUState *cpu, hwaddr gpa, uint64_t size,
         !CONFIDENTIAL_GUEST_SUPPORT_GET_CLASS(cgs)->access_by_attributes;
     fault.record = guest_memfd_engine_record(guest_memfd_engine(), gpa, size,
                                              &generation);
-    generation += qatomic_read(&slots_added);
+    generation += kvm_guest_memfd_slots_added();
     fault.repeats = count_repeats(gpa, size, generation);
     return act(cpu, gpa, size, private, &fault);
 }

@@ -47,7 +47,4 @@ kvm_guest_memfd_fault_action(const KvmGuestMemfdFault *fault);
  */
 KvmGuestMemfdFaultAction kvm_guest_memfd_fault_converted(int error);
 
-/* A memslot was added: memory faults may have to do with that. */
-void kvm_guest_memfd_count_slot(void);
-
 #endif /* ACCEL_KVM_KVM_GUEST_MEMFD_FAULT_H */
