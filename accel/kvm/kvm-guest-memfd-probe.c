@@ -183,7 +183,8 @@ static const char *why_no_ioctl(bool claimed, int error)
 }
 
 /* Returns NULL if the page can be converted in both directions. */
-static const char *why_not_convertible(Scratch *s, bool claimed)
+static const char *why_not_convertible(Scratch *s, bool claimed,
+                                       bool *keeps_bytes)
 {
     int ret;
 
@@ -199,11 +200,13 @@ static const char *why_not_convertible(Scratch *s, bool claimed)
         return "KVM has in-place conversion, but QEMU can access private "
                "memory";
     }
-    /* Memory that is shared again can be written to, and is what it was. */
-    if (convert(s, TO_SHARED, 0) || !fill(s, 0xa5) || !holds(s, 0xa5)) {
+    if (convert(s, TO_SHARED, 0)) {
         return "KVM has in-place conversion, but cannot convert";
     }
-    return NULL;
+    *keeps_bytes = holds(s, 0x5a);
+    /* What is shared again can be written to. */
+    return fill(s, 0xa5) && holds(s, 0xa5) ? NULL :
+           "KVM has in-place conversion, but cannot convert";
 }
 
 static const char *why_no_scratch(bool claimed, int error)
@@ -235,7 +238,7 @@ KvmGuestMemfdProbe kvm_guest_memfd_probe_kernel(KvmGuestMemfdKernel *kernel)
         probe.why = why_no_scratch(claimed, s.fd);
         return probe;
     }
-    probe.why = why_not_convertible(&s, claimed);
+    probe.why = why_not_convertible(&s, claimed, &probe.keeps_bytes);
     probe.in_place = !probe.why;
     if (probe.in_place) {
         probe_modes(&s, &probe);

@@ -221,8 +221,7 @@ static GuestMemfdProvider *in_place_new(void)
     provider->can_be_off = kvm_guest_memfd.two_backings;
     provider->type = modes ? GUEST_MEMFD_PROVIDER_TYPE_KVM_CONTENT_MODES :
                              GUEST_MEMFD_PROVIDER_TYPE_KVM_IN_PLACE;
-    /* Without modes, bytes stay where they are until the guest runs. */
-    provider->offer.preserve_before_launch = !modes;
+    provider->offer.preserve_before_launch = !modes && probe->keeps_bytes;
     set_offer(GUEST_MEMFD_PROVIDER_KVM_IN_PLACE(obj), probe);
     return provider;
 }

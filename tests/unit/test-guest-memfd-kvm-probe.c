@@ -469,6 +469,9 @@ static void probe_this_kernel(void)
     rig = vm_new(ON_OFF_AUTO_AUTO);
     expect_modes(rig, TO_SHARED);
     expect_modes(rig, TO_PRIVATE);
+    /* A kernel that knows content modes overwrites bytes without one. */
+    g_assert_cmpint(rig->engine.provider->offer.preserve_before_launch, ==,
+                    !fake.content_modes);
     rig_free(rig);
 }
 
