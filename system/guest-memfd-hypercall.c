@@ -40,24 +40,12 @@ uint64_t guest_memfd_map_gpa_range(hwaddr gpa, uint64_t npages,
 
 /* --- what it is told --------------------------------------------------- */
 
-uint32_t guest_memfd_hints(GuestMemfdDirection direction)
+static uint32_t hints(GuestMemfdDirection direction)
 {
     const GuestMemfdEngine *engine = guest_memfd_engine();
-    const GuestMemfdRealisation *how;
-    uint32_t bits = 0;
 
-    if (!engine || !engine->provider) {
-        return 0;
-    }
-    how = engine->provider->offer.how[direction];
-    if (direction == GUEST_MEMFD_DIRECTION_TO_SHARED) {
-        bits |= GUEST_MEMFD_ATTR_ZERO;
-    }
-    if (how[GUEST_MEMFD_CONTENT_MODE_PRESERVE] !=
-        GUEST_MEMFD_REALISATION_REFUSED) {
-        bits |= GUEST_MEMFD_ATTR_PRESERVE;
-    }
-    return bits;
+    return engine && engine->provider ?
+           guest_memfd_hints(&engine->provider->offer, direction) : 0;
 }
 
 bool guest_memfd_cpuid(uint32_t index, uint32_t *regs)
@@ -69,8 +57,8 @@ bool guest_memfd_cpuid(uint32_t index, uint32_t *regs)
         return true;
     case GUEST_MEMFD_CPUID_FEATURES:
         regs[0] = GUEST_MEMFD_CPUID_STARTS_SHARED;
-        regs[1] = guest_memfd_hints(GUEST_MEMFD_DIRECTION_TO_SHARED);
-        regs[2] = guest_memfd_hints(GUEST_MEMFD_DIRECTION_TO_PRIVATE);
+        regs[1] = hints(GUEST_MEMFD_DIRECTION_TO_SHARED);
+        regs[2] = hints(GUEST_MEMFD_DIRECTION_TO_PRIVATE);
         regs[3] = 0;
         return true;
     default:

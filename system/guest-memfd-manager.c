@@ -259,12 +259,13 @@ static void vm_state_changed(void *opaque, bool running, RunState state)
 static void fill_fw_cfg_file(void *opaque)
 {
     GuestMemfdManager *s = opaque;
+    const GuestMemfdOffer *offer = &s->engine.provider->offer;
 
     s->fw_cfg_file[0] = cpu_to_le32(GUEST_MEMFD_FW_CFG_VERSION);
     s->fw_cfg_file[1] = cpu_to_le32(
-        guest_memfd_hints(GUEST_MEMFD_DIRECTION_TO_SHARED));
+        guest_memfd_hints(offer, GUEST_MEMFD_DIRECTION_TO_SHARED));
     s->fw_cfg_file[2] = cpu_to_le32(
-        guest_memfd_hints(GUEST_MEMFD_DIRECTION_TO_PRIVATE));
+        guest_memfd_hints(offer, GUEST_MEMFD_DIRECTION_TO_PRIVATE));
 }
 
 static void tell_guest(GuestMemfdManager *s)

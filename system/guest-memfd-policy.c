@@ -144,3 +144,20 @@ GuestMemfdDecision guest_memfd_decide(const GuestMemfdQuestion *q,
         .downgraded = downgraded,
     };
 }
+
+/* Zeros are emulated where the kernel has none; nobody emulates keeping. */
+uint32_t guest_memfd_hints(const GuestMemfdOffer *offer,
+                           GuestMemfdDirection direction)
+{
+    const GuestMemfdRealisation *how = offer->how[direction];
+    uint32_t bits = 0;
+
+    if (direction == GUEST_MEMFD_DIRECTION_TO_SHARED) {
+        bits |= GUEST_MEMFD_ATTR_ZERO;
+    }
+    if (how[GUEST_MEMFD_CONTENT_MODE_PRESERVE] !=
+        GUEST_MEMFD_REALISATION_REFUSED) {
+        bits |= GUEST_MEMFD_ATTR_PRESERVE;
+    }
+    return bits;
+}

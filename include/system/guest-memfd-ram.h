@@ -128,9 +128,6 @@ uint64_t guest_memfd_answer(int ret);
 uint64_t guest_memfd_map_gpa_range(hwaddr gpa, uint64_t npages,
                                    uint64_t attributes);
 
-/* The hints that a guest may give in this direction: GUEST_MEMFD_ATTR_*. */
-uint32_t guest_memfd_hints(GuestMemfdDirection direction);
-
 /*
  * guest_memfd_cpuid: leaf @index of the block that a guest which starts
  * shared finds in CPUID, as EAX, EBX, ECX and EDX; false behind the last.

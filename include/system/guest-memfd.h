@@ -116,6 +116,10 @@ int guest_memfd_request_decode(GuestMemfdRequest *req, hwaddr gpa,
 GuestMemfdDecision guest_memfd_decide(const GuestMemfdQuestion *question,
                                       const GuestMemfdOffer *offer);
 
+/* The hints that a guest may give in @direction: GUEST_MEMFD_ATTR_*. */
+uint32_t guest_memfd_hints(const GuestMemfdOffer *offer,
+                           GuestMemfdDirection direction);
+
 /* --- providers --------------------------------------------------------- */
 
 typedef struct GuestMemfdBlock GuestMemfdBlock;

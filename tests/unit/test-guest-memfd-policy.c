@@ -417,6 +417,26 @@ static void test_abi(void)
     g_assert_cmpint(GUEST_MEMFD_INTENT_PRESERVE, ==, 2);
 }
 
+/* What CPUID and the fw_cfg file say is what a request would get. */
+static void test_hints(void)
+{
+    const uint64_t zero = GUEST_MEMFD_ATTR_ZERO;
+    const uint64_t preserve = GUEST_MEMFD_ATTR_PRESERVE;
+
+    g_assert_cmphex(guest_memfd_hints(&content_modes,
+                                      GUEST_MEMFD_DIRECTION_TO_SHARED), ==,
+                    zero | preserve);
+    g_assert_cmphex(guest_memfd_hints(&content_modes,
+                                      GUEST_MEMFD_DIRECTION_TO_PRIVATE), ==,
+                    preserve);
+    g_assert_cmphex(guest_memfd_hints(&in_place,
+                                      GUEST_MEMFD_DIRECTION_TO_SHARED), ==,
+                    zero);
+    g_assert_cmphex(guest_memfd_hints(&in_place,
+                                      GUEST_MEMFD_DIRECTION_TO_PRIVATE), ==,
+                    0);
+}
+
 int main(int argc, char **argv)
 {
     unsigned i;
@@ -430,6 +450,7 @@ int main(int argc, char **argv)
 
         g_test_add_data_func(path, &cases[i], test_case);
     }
+    g_test_add_func("/guest-memfd/policy/hints", test_hints);
     g_test_add_func("/guest-memfd/decode/every-bit", test_decode);
     g_test_add_func("/guest-memfd/decode/abi", test_abi);
     return g_test_run();
