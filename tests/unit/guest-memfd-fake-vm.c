@@ -104,78 +104,13 @@ void guest_memfd_ram_block_unlock(RAMBlock *rb)
     qemu_mutex_unlock(&block_of(rb)->lock);
 }
 
-#define TYPE_FAKE_SW_PROTECTED "fake-sw-protected-guest"
-
-static MachineState machine;
-MachineState *current_machine = &machine;
-
-void vm_guest_says(bool guest_says)
-{
-    object_unref(OBJECT(machine.cgs));
-    machine.cgs = CONFIDENTIAL_GUEST_SUPPORT(
-        object_new(guest_says ? TYPE_CONFIDENTIAL_GUEST_SUPPORT :
-                                TYPE_FAKE_SW_PROTECTED));
-}
-
 static bool init(bool require, bool starts_shared, bool two_backings)
 {
     module_call_init(MODULE_INIT_QOM);
     vm_guest_says(false);
-    machine.cgs->require_guest_memfd = require;
-    machine.cgs->starts_shared = starts_shared;
-    return kvm_guest_memfd_init(&machine, two_backings);
-}
-
-static void sw_protected_class_init(ObjectClass *oc, const void *data)
-{
-    CONFIDENTIAL_GUEST_SUPPORT_CLASS(oc)->access_by_attributes = true;
-}
-
-/* As QEMU's own, but not abstract: an access says whether it is private. */
-static const TypeInfo confidential_guest_types[] = {
-    {
-        .name = TYPE_CONFIDENTIAL_GUEST_SUPPORT,
-        .parent = TYPE_OBJECT,
-        .instance_size = sizeof(ConfidentialGuestSupport),
-        .class_size = sizeof(ConfidentialGuestSupportClass),
-    }, {
-        .name = TYPE_FAKE_SW_PROTECTED,
-        .parent = TYPE_CONFIDENTIAL_GUEST_SUPPORT,
-        .class_init = sw_protected_class_init,
-    }
-};
-
-DEFINE_TYPES(confidential_guest_types)
-
-/* --- the vCPU ------------------------------------------------------------ */
-
-bool kvm_pre_fault_memory_supported = true;
-
-int kvm_vcpu_ioctl(CPUState *cpu, unsigned long type, ...)
-{
-    const struct kvm_pre_fault_memory *mem;
-    va_list ap;
-
-    va_start(ap, type);
-    mem = va_arg(ap, const struct kvm_pre_fault_memory *);
-    va_end(ap);
-    g_assert_cmphex(type, ==, KVM_PRE_FAULT_MEMORY);
-    fake_note(NULL, "prefault %u+%u", (unsigned)(mem->gpa / page_size()),
-              (unsigned)(mem->size / page_size()));
-    return 0;
-}
-
-/* QEMU's own code, for memory that is not ours to convert. */
-int kvm_convert_memory(hwaddr start, hwaddr size, bool to_private)
-{
-    fake_note(NULL, "upstream");
-    return -EINVAL;
-}
-
-int vm_fault(uint64_t gpa, uint64_t pages, bool private)
-{
-    return kvm_guest_memfd_memory_fault(NULL, gpa * page_size(),
-                                        pages * page_size(), private);
+    current_machine->cgs->require_guest_memfd = require;
+    current_machine->cgs->starts_shared = starts_shared;
+    return kvm_guest_memfd_init(current_machine, two_backings);
 }
 
 bool vm_init(bool two_backings)

@@ -12,8 +12,6 @@
 #include "qapi/error-internal.h"
 #include "guest-memfd-fake-vm.h"
 
-#define KERNEL      GUEST_MEMFD_REALISATION_KERNEL
-#define REFUSED     GUEST_MEMFD_REALISATION_REFUSED
 #define BOTH        (FLAG_ZERO | FLAG_PRESERVE)
 
 /* --- what is chosen ----------------------------------------------------- */
@@ -406,112 +404,6 @@ static void test_no_guest_memfd(void)
     fake_end();
 }
 
-/* --- all kernels -------------------------------------------------------- */
-
-static struct {
-    unsigned kernels, in_place, modes;
-} counts;
-
-static bool can_convert(void)
-{
-    return fake.file_flags & GUEST_MEMFD_FLAG_INIT_SHARED && !fake.cannot_map &&
-           fake.in_place && !fake.one_way && !fake.no_private_memory &&
-           fake.lie != LIE_ACCESSIBLE && fake.lie != LIE_STAYS_PRIVATE;
-}
-
-/* A lie counts where the flag that it is about is taken. */
-static bool tells_the_truth(void)
-{
-    switch (fake.lie) {
-    case LIE_FORGETS:
-        return !(fake.modes[TO_SHARED] & fake.modes[TO_PRIVATE] &
-                 FLAG_PRESERVE);
-    case LIE_NOT_CLEARED:
-        return !(fake.modes[TO_SHARED] & FLAG_ZERO);
-    default:
-        return fake.lie == LIE_NONE;
-    }
-}
-
-static uint64_t expected_modes(GuestMemfdDirection direction)
-{
-    if (!fake.content_modes || !tells_the_truth()) {
-        return 0;
-    }
-    return fake.modes[direction];
-}
-
-static void expect_modes(const Rig *rig, GuestMemfdDirection direction)
-{
-    const GuestMemfdOffer *offer = &rig->engine.provider->offer;
-    const uint64_t modes = expected_modes(direction);
-
-    g_assert_cmpint(offer->how[direction][GUEST_MEMFD_CONTENT_MODE_ZERO], ==,
-                    modes & FLAG_ZERO ? KERNEL : REFUSED);
-    g_assert_cmpint(offer->how[direction][GUEST_MEMFD_CONTENT_MODE_PRESERVE],
-                    ==, modes & FLAG_PRESERVE ? KERNEL : REFUSED);
-    counts.modes += modes != 0;
-}
-
-static void probe_this_kernel(void)
-{
-    const bool in_place = can_convert();
-    Rig *rig;
-
-    counts.kernels++;
-    g_assert_cmpint(vm_init(true), ==, in_place);
-    g_assert_cmpint(fcntl(fake.scratch, F_GETFD), ==, -1);
-    if (!in_place || fake.cannot_map) {
-        expect_type(GUEST_MEMFD_PROVIDER_TYPE_KVM_TWO_BACKINGS);
-        return;
-    }
-    counts.in_place++;
-    rig = vm_new(ON_OFF_AUTO_AUTO);
-    expect_modes(rig, TO_SHARED);
-    expect_modes(rig, TO_PRIVATE);
-    /* A kernel that knows content modes overwrites bytes without one. */
-    g_assert_cmpint(rig->engine.provider->offer.preserve_before_launch, ==,
-                    !fake.content_modes);
-    rig_free(rig);
-}
-
-/* One bit of @bits for each thing that a kernel can lack. */
-static void break_by(unsigned bits)
-{
-    fake.content_modes = !(bits & 1);
-    fake.in_place_cap = bits & 2 ? 0 : fake.in_place_cap;
-    fake.file_flags = bits & 4 ? GUEST_MEMFD_FLAG_MMAP : fake.file_flags;
-    fake.cannot_map = bits & 8;
-    fake.in_place = !(bits & 16);
-    fake.one_way = bits & 32;
-    fake.no_private_memory = bits & 64;
-}
-
-/*
- * Each kernel that lacks some of what is needed, takes some content modes
- * and tells one lie at most.
- */
-static void test_all_kernels(void)
-{
-    unsigned bits, modes, lie;
-
-    for (bits = 0; bits < 1 << 7; bits++) {
-        for (modes = 0; modes < 8; modes++) {
-            for (lie = 0; lie < LIE__MAX; lie++) {
-                fake_in_place(modes & BOTH, modes & 4 ? FLAG_PRESERVE : 0);
-                break_by(bits);
-                fake.lie = lie;
-                probe_this_kernel();
-                fake_end();
-            }
-        }
-    }
-    g_test_message("%u kernels, %u in place, %u directions with modes",
-                   counts.kernels, counts.in_place, counts.modes);
-    g_assert_cmpuint(counts.in_place, >, 0);
-    g_assert_cmpuint(counts.modes, >, 0);
-}
-
 int main(int argc, char **argv)
 {
     static const struct { const char *path; void (*test)(void); } tests[] = {
@@ -519,7 +411,6 @@ int main(int argc, char **argv)
         { "fatal", test_fatal },
         { "kernels", test_kernels },
         { "numbers", test_numbers },
-        { "all-kernels", test_all_kernels },
         { "unknown-file-flags", test_unknown_file_flags },
         { "busy", test_busy },
         { "unknown-errors", test_unknown_errors },
