@@ -20,6 +20,7 @@ typedef struct GmDevice {
     unsigned maps;
     unsigned refuse;            /* this one of the next maps; 0: none */
     unsigned refused;
+    bool keeps;                 /* what it has: no unmapping succeeds */
 } GmDevice;
 
 void gm_device_init(GmDevice *d);
@@ -35,5 +36,8 @@ uint64_t gm_device_bytes(GmDevice *d, uint64_t from, uint64_t to);
 
 /* It has no room for the next mapping but @which - 1. */
 void gm_device_refuse(GmDevice *d, unsigned which);
+
+/* From now on it keeps what it has, or no longer. */
+void gm_device_keep(GmDevice *d, bool keeps);
 
 #endif /* TESTS_QTEST_GUEST_MEMFD_DEVICE_H */

@@ -43,7 +43,8 @@ typedef struct Machine {
     char *what;                 /* was done last */
 } Machine;
 
-static void machine_init(Machine *m, bool plugged)
+/* @log: where QEMU's messages go, or NULL. */
+static void machine_init_log(Machine *m, bool plugged, const char *log)
 {
     *m = (Machine) { .plugged = plugged };
     gm_device_init(&m->device);
@@ -55,11 +56,16 @@ static void machine_init(Machine *m, bool plugged)
         "-object memory-backend-memfd-private,id=ram0,size=8M "
         "-object memory-backend-memfd-private,id=ram1,size=8M "
         "-numa node,memdev=ram0 -numa node,memdev=ram1 "
-        "-device pcie-root-port,id=rp0 %s%s%s",
+        "-device pcie-root-port,id=rp0 %s%s%s%s%s",
         plugged ? "-device '{\"driver\":\"vfio-user-pci\",\"id\":\"dev0\","
                   "\"bus\":\"rp0\",\"socket\":{\"type\":\"unix\",\"path\":\""
                 : "", plugged ? m->device.path : "",
-        plugged ? "\"}}'" : "");
+        plugged ? "\"}}'" : "", log ? " 2>" : "", log ?: "");
+}
+
+static void machine_init(Machine *m, bool plugged)
+{
+    machine_init_log(m, plugged, NULL);
 }
 
 static void plug(Machine *m)
@@ -386,6 +392,52 @@ static void test_stuck(void)
     machine_end(&m);
 }
 
+static unsigned count_lines(const char *text, const char *word)
+{
+    unsigned n = 0;
+
+    for (text = strstr(text, word); text; text = strstr(text + 1, word)) {
+        n++;
+    }
+    return n;
+}
+
+/*
+ * The device goes on using memory that could not be unmapped, so that it
+ * cannot become private.  That is said once, however often it is tried.
+ */
+static void test_unmap_fails(void)
+{
+    g_autofree char *log = g_strdup_printf("%s/gmem-vfio-XXXXXX",
+                                           g_get_tmp_dir());
+    const uint64_t page = qemu_real_host_page_size();
+    g_autofree char *text = NULL;
+    int fd = g_mkstemp(log);
+    Machine m;
+
+    g_assert_cmpint(fd, >=, 0);
+    machine_init_log(&m, true, log);
+    gm_set_timeout(m.qts, 20);
+    gm_device_keep(&m.device, true);
+    gm_fault(m.qts, EAGAIN, 0, 1000000, 0);
+    g_assert_cmpint(convert(&m, (Range) { CELL - 2 * page, 4 * page },
+                            GMTD_ATTR_PRIVATE), ==, -EAGAIN);
+    g_assert_cmpuint(gm_stat(m.qts, "ram0", "stats.retries"), >, 1);
+    gm_fault(m.qts, 0, 0, 0, 0);
+    gm_device_keep(&m.device, false);
+    did(&m, "kept");
+    check(&m);
+    gm_to_private(m.qts, CELL - 2 * page, 4 * page);
+    check(&m);
+    machine_end(&m);
+
+    g_assert_true(g_file_get_contents(log, &text, NULL, NULL));
+    g_assert_cmpuint(count_lines(text, "can still access"), ==, 1);
+    g_assert_cmpuint(count_lines(text, "cannot use"), ==, 0);
+    unlink(log);
+    close(fd);
+}
+
 /* Rather than nothing. */
 static void test_none(void)
 {
@@ -403,6 +455,7 @@ int main(int argc, char **argv)
     qtest_add_func("/guest-memfd/vfio/plug", test_plug);
     qtest_add_func("/guest-memfd/vfio/random", test_random);
     qtest_add_func("/guest-memfd/vfio/stuck", test_stuck);
+    qtest_add_func("/guest-memfd/vfio/unmap-fails", test_unmap_fails);
 
     return g_test_run();
 }
