@@ -59,8 +59,10 @@ shell-kvm: ## a shell on the reference kernel; SETTING=in-place or two-backings
 	@tests/kvm/shell $(SETTING)
 
 bench: ## build, and measure conversions (prints JSON)
-	@scripts/build tests/guest-memfd/guest-memfd-bench >&2
+	@scripts/build qemu-system-x86_64 tests/guest-memfd/guest-memfd-bench 'tests/guest/*' >&2
+	@$(MAKE) -s -C tests/guest OUT=$(CURDIR)/build/guest >&2
 	@build/qemu/tests/guest-memfd/guest-memfd-bench $(BENCH)
+	@tests/bench/latency
 
 check-reliability: ## sanitizers, fuzzing, mutations and coverage, together
 	@scripts/build $(UNIT_TESTS) $(QTESTS)

@@ -230,7 +230,9 @@ int guest_memfd_run_populate(GuestMemfdBlock *block)
 {
     uint64_t offset = 0, size = 0;
 
-    while (guest_memfd_block_next_changed(block, &offset, &size)) {
+    /* Without listeners there is no need to look for the runs. */
+    while (guest_memfd_has_listeners(block) &&
+           guest_memfd_block_next_changed(block, &offset, &size)) {
         int ret = guest_memfd_notify_populate(block, offset, size);
 
         if (ret) {

@@ -76,6 +76,7 @@ enum cases {
     CASES_RACE,
     CASES_SLOTS,
     CASES_CYCLE,
+    CASES_LARGE,
     CASES_PIN,
     CASES_MODEL,
     CASES_DEFECTS,
@@ -211,6 +212,9 @@ void refusals_run(void);
 unsigned malformed_run(void);
 unsigned race_run(void);
 unsigned cycle_run(void);
+
+/* large.c */
+unsigned large_run(void);
 unsigned pin_run(void);
 unsigned model_run(void);
 unsigned writers_run(void);

@@ -53,6 +53,8 @@ static unsigned run(void)
         return race_run();
     case CASES_CYCLE:
         return cycle_run();
+    case CASES_LARGE:
+        return large_run();
     case CASES_PIN:
         return pin_run();
     case CASES_MODEL:
@@ -95,7 +97,7 @@ void guest_main(uint64_t start_info)
     vcpus = run();
 
     if (options.cases != CASES_RACE && options.cases != CASES_SLOTS &&
-        options.cases != CASES_DEFECTS) {
+        options.cases != CASES_DEFECTS && options.cases != CASES_LARGE) {
         convert_report();
     }
     say("done conversions=%lu bytes=%lu mismatches=%lu vcpus=%u",

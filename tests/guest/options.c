@@ -10,6 +10,7 @@
  *   cases=slots                  the same, while memslots are made anew
  *   cases=cycle                  rounds=N hold=N: all free memory, and
  *                                hold seconds before the end
+ *   cases=large                  count=N rounds=N: N gigabytes above 4 GiB
  *   cases=pin                    a page that a device holds on to
  *   cases=model                  count=N seed=N: random steps, a model
  *   cases=writers                seed=1|2: QEMU and KVM write to it
@@ -65,6 +66,7 @@ static const struct word cases_words[] = {
     { "race", CASES_RACE },
     { "slots", CASES_SLOTS },
     { "cycle", CASES_CYCLE },
+    { "large", CASES_LARGE },
     { "pin", CASES_PIN },
     { "model", CASES_MODEL },
     { "defects", CASES_DEFECTS },
