@@ -69,7 +69,7 @@ check-reliability: ## sanitizers, fuzzing, mutations and coverage, together
 	@tests/run reliability
 
 fuzz: ## run each fuzz target for SECONDS=60, from the kept corpus
-	@scripts/build $(UNIT_TESTS)
+	@scripts/build $(UNIT_TESTS) $(QTESTS)
 	@tests/fuzz/check $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
 
 sanitize: ## run the unit tests with ASan, UBSan and TSan
