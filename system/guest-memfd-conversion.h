@@ -52,8 +52,8 @@ int guest_memfd_refuse_request(GuestMemfdConversion *c,
                                const GuestMemfdSection *s,
                                const GuestMemfdDecision *decision);
 /* The request reached @block: count it there when it ends. */
-GuestMemfdTally *guest_memfd_tally(GuestMemfdConversion *c,
-                                   GuestMemfdBlock *block, MemoryRegion *mr);
+void guest_memfd_tally(GuestMemfdConversion *c, GuestMemfdBlock *block,
+                       MemoryRegion *mr, const GuestMemfdDecision *decision);
 /* The first one is told.  A reference keeps @block until then. */
 void guest_memfd_note_failure(GuestMemfdConversion *c, GuestMemfdBlock *block,
                               MemoryRegion *mr, uint64_t offset);

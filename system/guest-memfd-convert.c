@@ -23,14 +23,16 @@
 
 /* --- what is counted and told at the end -------------------------------- */
 
-GuestMemfdTally *guest_memfd_tally(GuestMemfdConversion *c,
-                                   GuestMemfdBlock *block, MemoryRegion *mr)
+/* The decision that was made last is the one that counts. */
+void guest_memfd_tally(GuestMemfdConversion *c, GuestMemfdBlock *block,
+                       MemoryRegion *mr, const GuestMemfdDecision *decision)
 {
     GuestMemfdTally *t;
 
     for (t = c->tallies; t; t = t->next) {
         if (t->block == block) {
-            return t;
+            t->decision = *decision;
+            return;
         }
     }
     t = c->n_tallies < ARRAY_SIZE(c->own_tallies) ?
@@ -41,10 +43,9 @@ GuestMemfdTally *guest_memfd_tally(GuestMemfdConversion *c,
     }
     t->block = block;
     t->mr = mr;
-    t->decision = block->decision;
+    t->decision = *decision;
     t->next = c->tallies;
     c->tallies = t;
-    return t;
 }
 
 /* The request has ended: count it, once in each block that it reached. */
@@ -91,7 +92,7 @@ int guest_memfd_refuse_request(GuestMemfdConversion *c,
                                const GuestMemfdDecision *decision)
 {
     guest_memfd_note_failure(c, s->block, s->mr, s->offset);
-    guest_memfd_tally(c, s->block, s->mr)->decision = *decision;
+    guest_memfd_tally(c, s->block, s->mr, decision);
     return decision->error;
 }
 

@@ -87,7 +87,7 @@ static void finish(GuestMemfdConversion *c, bool done, bool final)
         GuestMemfdBlock *block = c->held;
 
         if (done || final) {
-            guest_memfd_tally(c, block, block->held_mr);
+            guest_memfd_tally(c, block, block->held_mr, &block->decision);
         }
         if (done) {
             c->result->outcome.changed_bytes += block->changed_bytes;
