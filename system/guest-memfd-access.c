@@ -1,34 +1,33 @@
 /*
- * Threads of QEMU that read or write shared guest memory
+ * Short accesses: QEMU copies to or from shared guest memory
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A device looks whether memory is shared, and then reads or writes it; it
- * does both in one RCU read-side critical section, and takes no lock.  So
- * that the memory does not become private in between, the thread first
- * writes down where it is about to go.  A conversion records pages as
- * private, and then reads what the threads wrote.  There is a full barrier
- * between the two on both sides: one of them sees the other.
+ * A thread publishes the range that it is about to copy, looks at the record
+ * of states, copies, and clears the range.  A conversion records pages as
+ * private and then waits until no thread copies there.  There is a full
+ * barrier between the two steps on both sides: one of them sees the other.
+ * A copy takes no lock and never blocks, so the wait is short, and it is no
+ * reason for a conversion to fail.
  *
- * Nobody tells when the access is over; the end of the critical section,
- * and the next access of the thread, do.  A section that has begun since
- * is taken for that of the access: the conversion is then tried again.
- *
- * Who keeps a pointer for longer is a user: see guest_memfd_block_use().
+ * Pointers that are kept for longer are mappings.
  */
 
 #include "qemu/osdep.h"
+#include "qemu/bitmap.h"
 #include "qemu/lockable.h"
+#include "qemu/processor.h"
 #include "qemu/queue.h"
-#include "qemu/rcu.h"
 #include "qemu/thread.h"
+#include "system/ramblock.h"
 #include "guest-memfd-internal.h"
+
+#define SPINS 1000
 
 /* Of one thread, and written by it; read by all, so all is atomic. */
 typedef struct Access {
     uintptr_t first;            /* in the host's memory */
     uintptr_t last;             /* 0: nowhere */
-    const struct rcu_reader_data *reader;
     QLIST_ENTRY(Access) next;   /* accesses_lock */
 } Access;
 
@@ -59,7 +58,6 @@ static Access *get_own_access(void)
 
     if (unlikely(!access)) {
         access = g_new0(Access, 1);
-        access->reader = get_ptr_rcu_reader();
         g_private_set(&own_access, access);
 
         QEMU_LOCK_GUARD(&accesses_lock);
@@ -68,41 +66,104 @@ static Access *get_own_access(void)
     return access;
 }
 
-bool guest_memfd_block_access(const GuestMemfdBlock *block, uint64_t offset,
-                              uint64_t *size)
+bool guest_memfd_block_is_shared(const GuestMemfdBlock *block,
+                                 uint64_t offset, uint64_t size)
+{
+    const unsigned long *bitmap = block->attributes->bitmap;
+    const unsigned long first = offset / guest_memfd_page_size();
+    const unsigned long end =
+        (offset + size - 1) / guest_memfd_page_size() + 1;
+    bool shared = end - first == 1 ?
+                  test_bit(first, bitmap) :
+                  find_next_zero_bit(bitmap, end, first) >= end;
+
+    smp_rmb();      /* pairs with guest_memfd_run_publish() */
+    return shared;
+}
+
+static void publish(Access *access, uintptr_t first, uintptr_t last)
+{
+    assert(!access->last);
+    qatomic_set(&access->first, first);
+    qatomic_store_release(&access->last, last);
+    smp_mb();                   /* pairs with guest_memfd_block_wait() */
+}
+
+static void clear(Access *access)
+{
+    qatomic_store_release(&access->last, 0);
+}
+
+void guest_memfd_access_begin(void)
+{
+    publish(get_own_access(), 0, UINTPTR_MAX);
+}
+
+void guest_memfd_access_end(void)
+{
+    clear(get_own_access());
+}
+
+static void copy(const GuestMemfdBlock *block, uint64_t offset, void *buf,
+                 uint64_t size, bool is_write)
+{
+    if (is_write) {
+        memmove(block->host + offset, buf, size);
+    } else {
+        memcpy(buf, block->host + offset, size);
+    }
+}
+
+bool guest_memfd_block_copy(GuestMemfdBlock *block, uint64_t offset,
+                            void *buf, uint64_t size, bool is_write)
 {
     const uintptr_t first = (uintptr_t)block->host + offset;
     Access *access = get_own_access();
     bool shared;
 
-    qatomic_set(&access->first, first);
-    qatomic_set(&access->last, first + *size - 1);
-    smp_mb();       /* pairs with guest_memfd_block_accessed() */
+    publish(access, first, first + size - 1);
+    shared = guest_memfd_block_is_shared(block, offset, size);
+    if (likely(shared)) {
+        copy(block, offset, buf, size, is_write);
+    }
+    clear(access);
+    if (likely(shared)) {
+        return true;
+    }
 
-    shared = guest_memfd_block_clamp(block, offset, size);
-    qatomic_set(&access->last, shared ? first + *size - 1 : 0);
+    /* A request that fails may have recorded the pages for a moment. */
+    QEMU_LOCK_GUARD(&block->lock);
+    shared = guest_memfd_block_is_shared(block, offset, size);
+    if (shared) {
+        copy(block, offset, buf, size, is_write);
+    }
     return shared;
 }
 
-bool guest_memfd_block_accessed(const GuestMemfdBlock *block, uint64_t offset,
-                                uint64_t size, uint64_t *busy)
+static bool is_in(const Access *access, uintptr_t first, uintptr_t last)
 {
-    const uintptr_t host = (uintptr_t)block->host;
-    const uintptr_t first = host + offset, last = first + size - 1;
-    const struct rcu_reader_data *own = get_ptr_rcu_reader();
-    const Access *access;
+    const uintptr_t to = qatomic_load_acquire(&access->last);
 
-    smp_mb();       /* pairs with guest_memfd_block_access() */
+    return to && to >= first && qatomic_read(&access->first) <= last;
+}
+
+void guest_memfd_block_wait(const GuestMemfdBlock *block, uint64_t offset,
+                            uint64_t size)
+{
+    const uintptr_t first = (uintptr_t)block->host + offset;
+    const uintptr_t last = first + size - 1;
+    const Access *access;
+    unsigned spins = 0;
+
+    smp_mb();                   /* pairs with publish() */
     QEMU_LOCK_GUARD(&accesses_lock);
     QLIST_FOREACH(access, &accesses, next) {
-        uintptr_t from = MAX(qatomic_read(&access->first), first);
-
-        if (from <= MIN(qatomic_read(&access->last), last) &&
-            access->reader != own &&
-            qatomic_load_acquire(&access->reader->ctr)) {
-            *busy = from - host;
-            return true;
+        while (is_in(access, first, last)) {
+            if (++spins % SPINS) {
+                cpu_relax();
+            } else {
+                g_thread_yield();
+            }
         }
     }
-    return false;
 }

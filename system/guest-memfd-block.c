@@ -10,16 +10,9 @@
 #endif
 #include "qapi/error.h"
 #include "qemu/bitmap.h"
-#include "qemu/lockable.h"
 #include "qemu/mmap-alloc.h"
 #include "system/ramblock.h"
 #include "guest-memfd-internal.h"
-
-size_t guest_memfd_page_size(void)
-{
-    /* KVM converts in units of host pages, whatever backs them. */
-    return qemu_real_host_page_size();
-}
 
 static unsigned long page_of(uint64_t offset)
 {
@@ -41,18 +34,25 @@ GuestMemfdBlock *guest_memfd_block_new(GuestMemfdEngine *engine,
     block->content_policy = GUEST_MEMFD_CONTENT_POLICY_AUTO;
     block->name = g_strdup(name);
 
+    if (!guest_memfd_mappings_init(block, errp)) {
+        goto err_name;
+    }
     if (pc->block_alloc && !pc->block_alloc(provider, block, errp)) {
-        g_free(block->name);
-        g_free(block);
-        return NULL;
+        goto err_mappings;
     }
 
     qemu_mutex_init(&block->lock);
-    qemu_mutex_init(&block->users_lock);
     qemu_mutex_init(&block->counters_lock);
     block->changed = bitmap_new(page_of(size));
     QLIST_INSERT_HEAD(&engine->blocks, block, next);
     return block;
+
+err_mappings:
+    guest_memfd_mappings_destroy(block);
+err_name:
+    g_free(block->name);
+    g_free(block);
+    return NULL;
 }
 
 #ifdef CONFIG_POSIX
@@ -124,7 +124,7 @@ void guest_memfd_block_free(GuestMemfdBlock *block)
         pc->block_free(provider, block);
     }
     qemu_mutex_destroy(&block->counters_lock);
-    qemu_mutex_destroy(&block->users_lock);
+    guest_memfd_mappings_destroy(block);
     qemu_mutex_destroy(&block->lock);
     g_free(block->changed);
     g_free(block->name);
@@ -166,7 +166,6 @@ void guest_memfd_block_record(GuestMemfdBlock *block, uint64_t offset,
     unsigned long *bitmap = block->attributes->bitmap;
     const unsigned long pages = page_of(size);
 
-    QEMU_LOCK_GUARD(&block->users_lock);
     if (shared) {
         bitmap_set(bitmap, page_of(offset), pages);
         qatomic_set(&block->shared_pages, block->shared_pages + pages);
@@ -224,83 +223,4 @@ void guest_memfd_block_forget_changed(GuestMemfdBlock *block)
     block->changed_end = 0;
     block->changed_bytes = 0;
     block->populated = false;
-}
-
-/* --- users ------------------------------------------------------------- */
-
-bool guest_memfd_block_clamp(const GuestMemfdBlock *block, uint64_t offset,
-                             uint64_t *size)
-{
-    const unsigned long *bitmap = block->attributes->bitmap;
-    const unsigned long first = page_of(offset);
-    const unsigned long end = DIV_ROUND_UP(offset + *size,
-                                           guest_memfd_page_size());
-    unsigned long private = find_next_zero_bit(bitmap, end, first);
-
-    smp_rmb();      /* pairs with guest_memfd_run_record() */
-    if (private == first) {
-        return false;
-    }
-    if (private < end) {
-        *size = private * guest_memfd_page_size() - offset;
-    }
-    return true;
-}
-
-bool guest_memfd_block_use(GuestMemfdBlock *block, uint64_t offset,
-                           uint64_t *size)
-{
-    IntervalTreeNode *user;
-
-    QEMU_LOCK_GUARD(&block->users_lock);
-    if (!guest_memfd_block_clamp(block, offset, size)) {
-        return false;
-    }
-    user = g_new0(IntervalTreeNode, 1);
-    user->start = offset;
-    user->last = offset + *size - 1;
-    interval_tree_insert(user, &block->users);
-    return true;
-}
-
-/* The end may have moved since: some devices shorten what they mapped. */
-static IntervalTreeNode *find_user(GuestMemfdBlock *block, uint64_t offset,
-                                   uint64_t last)
-{
-    IntervalTreeNode *user, *found = NULL;
-
-    user = interval_tree_iter_first(&block->users, offset, offset);
-    while (user && (user->start != offset || user->last != last)) {
-        if (!found || user->start == offset) {
-            found = user;
-        }
-        user = interval_tree_iter_next(user, offset, offset);
-    }
-    return user ?: found;
-}
-
-void guest_memfd_block_unuse(GuestMemfdBlock *block, uint64_t offset,
-                             uint64_t size)
-{
-    IntervalTreeNode *user;
-
-    QEMU_LOCK_GUARD(&block->users_lock);
-    user = find_user(block, offset, offset + size - 1);
-    if (user) {
-        interval_tree_remove(user, &block->users);
-        g_free(user);
-    }
-}
-
-bool guest_memfd_block_in_use(GuestMemfdBlock *block, uint64_t offset,
-                              uint64_t size, uint64_t *busy)
-{
-    IntervalTreeNode *user;
-
-    QEMU_LOCK_GUARD(&block->users_lock);
-    user = interval_tree_iter_first(&block->users, offset, offset + size - 1);
-    if (user) {
-        *busy = MAX(user->start, offset);
-    }
-    return user;
 }

@@ -41,7 +41,11 @@ int guest_memfd_carry_out(GuestMemfdEngine *engine,
 
 /* --- guest-memfd-block.c ----------------------------------------------- */
 
-size_t guest_memfd_page_size(void);
+/* KVM converts in units of host pages, whatever backs them. */
+static inline size_t guest_memfd_page_size(void)
+{
+    return qemu_real_host_page_size();
+}
 
 /*
  * guest_memfd_block_next_run: the next run of pages that are shared (or,
@@ -67,36 +71,64 @@ bool guest_memfd_block_next_changed(const GuestMemfdBlock *block,
                                     uint64_t *offset, uint64_t *size);
 void guest_memfd_block_forget_changed(GuestMemfdBlock *block);
 
-/* False if the page is private; else @size is cut where one is. */
-bool guest_memfd_block_clamp(const GuestMemfdBlock *block, uint64_t offset,
-                             uint64_t *size);
+/* --- guest-memfd-mappings.c -------------------------------------------- */
+
+/* Called by guest_memfd_block_new() and guest_memfd_block_free(). */
+bool guest_memfd_mappings_init(GuestMemfdBlock *block, Error **errp);
+void guest_memfd_mappings_destroy(GuestMemfdBlock *block);
 
 /*
- * Users hold pointers to shared pages, and let go in their own time.
- * Pages are recorded as private before users are looked for, and users
- * look at the record before they begin, all with users_lock held: so one
- * sees the other.  @size is cut as guest_memfd_block_clamp() does.
+ * guest_memfd_mapping_add: keep all pages of a range shared until
+ * guest_memfd_mapping_remove() with the same @offset and @size
+ *
+ * Returns false, with nothing done, if a page is private.  Any thread; the
+ * block's lock is taken if a page is recorded as private.
  */
-bool guest_memfd_block_use(GuestMemfdBlock *block, uint64_t offset,
-                           uint64_t *size);
-void guest_memfd_block_unuse(GuestMemfdBlock *block, uint64_t offset,
+bool guest_memfd_mapping_add(GuestMemfdBlock *block, uint64_t offset,
                              uint64_t size);
-/* @busy is where the first user found is. */
-bool guest_memfd_block_in_use(GuestMemfdBlock *block, uint64_t offset,
-                              uint64_t size, uint64_t *busy);
+/* Returns false, with nothing done, if there is no such mapping. */
+bool guest_memfd_mapping_remove(GuestMemfdBlock *block, uint64_t offset,
+                                uint64_t size);
+/*
+ * For a conversion that has recorded the pages as private, with the block's
+ * lock.  @busy is set to the first page that is mapped, in bytes.
+ */
+bool guest_memfd_block_is_mapped(const GuestMemfdBlock *block,
+                                 uint64_t offset, uint64_t size,
+                                 uint64_t *busy);
 
 /* --- guest-memfd-access.c ---------------------------------------------- */
 
 /*
- * guest_memfd_block_access: as guest_memfd_block_clamp(), and none of the
- * pages becomes private until the caller leaves the RCU read-side critical
- * section it is in, or calls this again.
+ * Are all pages of [offset, offset + size) recorded as shared?  @size is not
+ * 0.  The answer holds with the block's lock, or as said below.
  */
-bool guest_memfd_block_access(const GuestMemfdBlock *block, uint64_t offset,
-                              uint64_t *size);
-/* By another thread; the pages are recorded as private. */
-bool guest_memfd_block_accessed(const GuestMemfdBlock *block, uint64_t offset,
-                                uint64_t size, uint64_t *busy);
+bool guest_memfd_block_is_shared(const GuestMemfdBlock *block,
+                                 uint64_t offset, uint64_t size);
+
+/*
+ * guest_memfd_block_copy: read or write shared memory, all of it or nothing
+ *
+ * Returns false, with nothing copied, if a page is private.  Any thread; the
+ * block's lock is taken if a page is recorded as private.
+ */
+bool guest_memfd_block_copy(GuestMemfdBlock *block, uint64_t offset,
+                            void *buf, uint64_t size, bool is_write);
+
+/*
+ * The same for accesses that guest_memfd_block_copy() cannot make: between
+ * the two calls, what guest_memfd_block_is_shared() says stays true, for all
+ * blocks.  The thread must not block or take a lock in between.
+ */
+void guest_memfd_access_begin(void);
+void guest_memfd_access_end(void);
+
+/*
+ * For a conversion that has recorded the pages as private, with the block's
+ * lock: returns when no thread copies there.
+ */
+void guest_memfd_block_wait(const GuestMemfdBlock *block, uint64_t offset,
+                            uint64_t size);
 
 /* --- guest-memfd-listeners.c ------------------------------------------- */
 

@@ -10,7 +10,6 @@
 #include "exec/target_page.h"
 #include "exec/translation-block.h"
 #include "hw/boards.h"
-#include "hw/core/cpu.h"
 #include "hw/qdev-core.h"
 #include "qapi/error.h"
 #include "qapi/qapi-types-migration.h"
@@ -67,6 +66,7 @@ bool guest_memfd_ram_block_adopt(RAMBlock *rb, Error **errp)
     }
     if (adopt(rb, block, errp)) {
         rb->gmem = block;
+        guest_memfd_make_convertible(rb->mr);
         return true;
     }
 
@@ -142,60 +142,6 @@ void guest_memfd_ram_block_unlock(RAMBlock *rb)
     }
 }
 
-/* Only looks, or is about to go there. */
-typedef bool LookFn(const GuestMemfdBlock *block, uint64_t offset,
-                    uint64_t *size);
-
-static bool look(LookFn *fn, RAMBlock *rb, uint64_t offset, hwaddr *len)
-{
-    uint64_t size = MIN(*len, rb->used_length - offset);
-
-    if (!rb->gmem || !guest_memfd_is_in_place()) {
-        return true;
-    }
-    if (!fn(rb->gmem, offset, &size)) {
-        return false;
-    }
-    *len = MIN(*len, size);
-    return true;
-}
-
-bool guest_memfd_ram_block_access(RAMBlock *rb, uint64_t offset, hwaddr *len)
-{
-    /*
-     * A vCPU of TCG never leaves its critical section.  It reaches devices
-     * with the BQL, and that is how guests convert memory there.
-     */
-    bool vcpu = tcg_enabled() && current_cpu;
-
-    if (look(vcpu ? guest_memfd_block_clamp : guest_memfd_block_access,
-             rb, offset, len)) {
-        return true;
-    }
-    guest_memfd_count_refused();
-    return false;
-}
-
-bool guest_memfd_ram_block_use(RAMBlock *rb, uint64_t offset, hwaddr *len,
-                               hwaddr *max)
-{
-    if (!rb->gmem || !guest_memfd_is_in_place()) {
-        return true;
-    }
-    if (!guest_memfd_block_use(rb->gmem, offset, len)) {
-        return false;
-    }
-    *max = *len;
-    return true;
-}
-
-void guest_memfd_ram_block_unuse(RAMBlock *rb, uint64_t offset, hwaddr len)
-{
-    if (rb->gmem && guest_memfd_is_in_place()) {
-        guest_memfd_block_unuse(rb->gmem, offset, len);
-    }
-}
-
 bool guest_memfd_ram_block_may_hide(RAMBlock *rb)
 {
     return rb->gmem && guest_memfd_is_in_place();
@@ -208,7 +154,6 @@ bool guest_memfd_ram_block_may_hide(RAMBlock *rb)
 int guest_memfd_ram_block_discard(RAMBlock *rb, uint64_t offset,
                                   uint64_t size)
 {
-    uint64_t shared = size;
     int ret;
 
     if (!size || offset > rb->max_length || size > rb->max_length - offset ||
@@ -216,8 +161,7 @@ int guest_memfd_ram_block_discard(RAMBlock *rb, uint64_t offset,
         return -EINVAL;
     }
     QEMU_LOCK_GUARD(&rb->gmem->lock);
-    if (!guest_memfd_block_clamp(rb->gmem, offset, &shared) ||
-        shared < size) {
+    if (!guest_memfd_block_is_shared(rb->gmem, offset, size)) {
         warn_report_once("guest memory '%s': [0x%" PRIx64 ", +0x%" PRIx64
                          ") is not discarded: pages of it are private, and "
                          "exist only once", rb->gmem->name, offset, size);
@@ -230,30 +174,6 @@ int guest_memfd_ram_block_discard(RAMBlock *rb, uint64_t offset,
     /* The page table can have a mark of a bad page that is gone now. */
     qemu_madvise(rb->host + offset, size, QEMU_MADV_DONTNEED);
     return 0;
-}
-
-bool guest_memfd_is_private(AddressSpace *as, hwaddr addr, hwaddr len)
-{
-    MemoryRegionSection mrs = memory_region_find(as->root, addr, len);
-    hwaddr size = int128_get64(mrs.size), shared = size;
-    RAMBlock *rb = mrs.mr ? mrs.mr->ram_block : NULL;
-    bool private = rb && (!look(guest_memfd_block_clamp, rb,
-                                mrs.offset_within_region, &shared) ||
-                          shared < size);
-
-    memory_region_unref(mrs.mr);
-    return private;
-}
-
-bool guest_memfd_check_shared(hwaddr addr, hwaddr len, Error **errp)
-{
-    if (!guest_memfd_is_private(&address_space_memory, addr, len)) {
-        return true;
-    }
-    error_setg(errp, "cannot read [0x%" HWADDR_PRIx ", +0x%" HWADDR_PRIx
-               "): it is private guest memory; dump-guest-memory leaves such "
-               "pages out", addr, len);
-    return false;
 }
 
 void guest_memfd_warn_fw_cfg(hwaddr addr, hwaddr size)

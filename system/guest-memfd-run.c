@@ -5,9 +5,9 @@
  *
  * The order keeps everybody off pages that are not theirs:
  *
- *   to private: the state is recorded, so that nobody comes any more; who
- *               holds a pointer is asked about (-EAGAIN), the others let
- *               go, and the provider converts
+ *   to private: the state is recorded, so that no access begins any more;
+ *               a mapping is a reason to fail (-EAGAIN), short accesses are
+ *               waited for, listeners let go, and the provider converts
  *   to shared:  if zeros are promised and the kernel makes none, the bytes
  *               are thrown away while the pages are private; the provider
  *               converts all runs of the slice, the listeners map them, and
@@ -144,14 +144,13 @@ static void give_back(GuestMemfdBlock *block, uint64_t offset, uint64_t size)
     }
 }
 
-/* They are like references that the kernel counts: try again. */
-static int check_users(GuestMemfdBlock *block, uint64_t offset,
-                       uint64_t size)
+/* A mapping is like a reference that the kernel counts: try again. */
+static int check_mappings(GuestMemfdBlock *block, uint64_t offset,
+                          uint64_t size)
 {
     uint64_t busy;
 
-    if (!guest_memfd_block_in_use(block, offset, size, &busy) &&
-        !guest_memfd_block_accessed(block, offset, size, &busy)) {
+    if (!guest_memfd_block_is_mapped(block, offset, size, &busy)) {
         return 0;
     }
     trace_guest_memfd_in_use(block->name, offset, size, busy);
@@ -165,11 +164,12 @@ static int run_to_private(GuestMemfdBlock *block, uint64_t offset,
     int ret;
 
     guest_memfd_block_record(block, offset, size, false);
-    ret = check_users(block, offset, size);
+    ret = check_mappings(block, offset, size);
     if (ret) {
         guest_memfd_block_record(block, offset, size, true);
         return ret;
     }
+    guest_memfd_block_wait(block, offset, size);
 
     guest_memfd_notify_discard(block, offset, size);
     ret = provider_convert(block, offset, size, direction, mode);
@@ -249,7 +249,7 @@ void guest_memfd_run_record(GuestMemfdBlock *block)
 {
     uint64_t offset = 0, size = 0;
 
-    smp_wmb();      /* pairs with guest_memfd_block_clamp() */
+    smp_wmb();      /* pairs with guest_memfd_block_is_shared() */
     while (guest_memfd_block_next_changed(block, &offset, &size)) {
         guest_memfd_block_record(block, offset, size, true);
         offset += size;

@@ -8,6 +8,7 @@
 #define SYSTEM_GUEST_MEMFD_RAM_H
 
 #include "system/guest-memfd.h"
+#include "system/guest-memfd-memory.h"
 #include "system/memory.h"
 #include "system/ramblock.h"
 
@@ -43,41 +44,8 @@ void guest_memfd_ram_block_unlock(RAMBlock *rb);
 int guest_memfd_ram_block_discard(RAMBlock *rb, uint64_t offset,
                                   uint64_t size);
 
-/*
- * guest_memfd_ram_block_access: may the host access memory at @offset?
- *
- * Returns false if the page is private; else @len is reduced to the pages
- * that are shared.  None of them becomes private until the thread leaves
- * the RCU read-side critical section that it is in, or asks again.
- */
-bool guest_memfd_ram_block_access(RAMBlock *rb, uint64_t offset, hwaddr *len);
-
-/* What a device meets at @offset of @mr: @hidden if the page is private. */
-static inline MemoryRegion *guest_memfd_seen(MemoryRegion *mr, hwaddr offset,
-                                             hwaddr *len,
-                                             MemoryRegion *hidden)
-{
-    if (mr->ram_block && mr->ram_block->gmem &&
-        !guest_memfd_ram_block_access(mr->ram_block, offset, len)) {
-        return hidden;
-    }
-    return mr;
-}
-
-/*
- * guest_memfd_ram_block_use: get a pointer to shared memory at @offset
- *
- * As guest_memfd_ram_block_access(), and none of the pages becomes private
- * until guest_memfd_ram_block_unuse().  @max is set to @len then.
- */
-bool guest_memfd_ram_block_use(RAMBlock *rb, uint64_t offset, hwaddr *len,
-                               hwaddr *max);
-void guest_memfd_ram_block_unuse(RAMBlock *rb, uint64_t offset, hwaddr len);
-
-/* Is there private memory in [addr, addr + len)?  At most one section. */
-bool guest_memfd_is_private(AddressSpace *as, hwaddr addr, hwaddr len);
-/* The same for a monitor command, that cannot read it. */
-bool guest_memfd_check_shared(hwaddr addr, hwaddr len, Error **errp);
+/* Is this VM's guest memory converted in place? */
+bool guest_memfd_is_in_place(void);
 
 /* fw_cfg's request of @size bytes at @addr failed; can it be answered? */
 void guest_memfd_warn_fw_cfg(hwaddr addr, hwaddr size);
@@ -133,9 +101,6 @@ uint64_t guest_memfd_map_gpa_range(hwaddr gpa, uint64_t npages,
  * shared finds in CPUID, as EAX, EBX, ECX and EDX; false behind the last.
  */
 bool guest_memfd_cpuid(uint32_t index, uint32_t *regs);
-
-/* Is this VM's guest memory converted in place? */
-bool guest_memfd_is_in_place(void);
 
 /* False for a VM without guest memory that can be converted. */
 bool guest_memfd_has_provider(void);

@@ -12,14 +12,13 @@
  * underneath, and does only what the engine tells it.
  *
  * Lock order: BQL, then what GuestMemfdProviderClass::begin waits for, then
- * GuestMemfdEngine::span_lock, then GuestMemfdBlock::lock, then
- * GuestMemfdBlock::users_lock.  GuestMemfdBlock::counters_lock is taken with
- * any of them held, and no other lock after it.  The listeners of a block are
- * called with the BQL and the block's lock held.  The engine never sleeps with
- * any of them, but for short pauses (0.1 s in all) when pages cannot be
- * brought back at once.
- * Who reads or writes shared memory takes none, but is in an RCU read-side
- * critical section.
+ * GuestMemfdEngine::span_lock, then GuestMemfdBlock::lock.
+ * GuestMemfdBlock::counters_lock is taken with any of them held, and no other
+ * lock after it.  The listeners of a block are called with the BQL and the
+ * block's lock held.  The engine never sleeps with any of them, but for short
+ * pauses (0.1 s in all) when pages cannot be brought back at once.  An access
+ * takes the lock of a block only if it finds a private page, and so must not
+ * be made with that lock held.
  */
 
 #ifndef SYSTEM_GUEST_MEMFD_H
@@ -27,7 +26,6 @@
 
 #include "exec/hwaddr.h"
 #include "qapi/qapi-types-guest-memfd.h"
-#include "qemu/interval-tree.h"
 #include "qemu/queue.h"
 #include "qemu/stats64.h"
 #include "qemu/thread.h"
@@ -124,6 +122,7 @@ uint32_t guest_memfd_hints(const GuestMemfdOffer *offer,
 
 typedef struct GuestMemfdBlock GuestMemfdBlock;
 typedef struct GuestMemfdEngine GuestMemfdEngine;
+typedef struct GuestMemfdMappings GuestMemfdMappings;
 
 #define TYPE_GUEST_MEMFD_PROVIDER "guest-memfd-provider"
 OBJECT_DECLARE_TYPE(GuestMemfdProvider, GuestMemfdProviderClass,
@@ -264,7 +263,7 @@ struct GuestMemfdBlock {
     QemuMutex counters_lock;
     GuestMemfdCounters counters;
 
-    unsigned long shared_pages;     /* atomic; written with users_lock */
+    unsigned long shared_pages;     /* atomic; written with lock */
 
     QemuMutex lock;
     /* Below: protected by lock. */
@@ -283,9 +282,7 @@ struct GuestMemfdBlock {
     /* Differs whenever a page was converted since; protected by lock. */
     uint64_t generation;
 
-    /* Who holds pointers to pages; from address_space_map(). */
-    QemuMutex users_lock;
-    IntervalTreeRoot users;
+    GuestMemfdMappings *mappings;
 
     QLIST_ENTRY(GuestMemfdBlock) next;  /* BQL */
 };

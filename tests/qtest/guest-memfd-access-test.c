@@ -313,7 +313,10 @@ static void test_monitor(void)
 
 /* --- a virtqueue, which its device keeps mapped ------------------------ */
 
-/* What the device put into the queue, when it had the time to. */
+/*
+ * What the device put into the queue, when it had the time to.  Behind an
+ * IOMMU the queue is not mapped, so it can become private.
+ */
 static uint16_t kick(GmQueue *q, bool private)
 {
     QTestState *qts = q->qts;
@@ -346,26 +349,11 @@ static void test_virtqueue_private(void)
     GmQueue q = { };
 
     gm_queue_start(&q, RNG, 0);
-    g_assert_cmpuint(kick(&q, true), ==, 0);
+    gm_set_timeout(q.qts, 0);
+    g_assert_cmpint(gm_convert(q.qts, GM_GPA, GM_PAGE,
+                               GMTD_ATTR_PRIVATE).status, ==, -EAGAIN);
+    g_assert_cmpuint(kick(&q, false), ==, 1);
     gm_queue_end(&q);
-}
-
-/* Intel's IOMMU with 39 bits, and all below 1 GiB where it is anyway. */
-static void enable_iommu(QTestState *qts, uint8_t devfn)
-{
-    const uint64_t registers = 0xfed90000, root = GM_CELL;
-    const uint64_t context = root + 4 * KiB, table = context + 4 * KiB;
-
-    qtest_memset(qts, root, 0, 3 * 4 * KiB);
-    qtest_writeq(qts, root, context | 1);
-    qtest_writeq(qts, context + devfn * 16, table | 1);
-    qtest_writeq(qts, context + devfn * 16 + 8, 1 << 8 | 1);
-    qtest_writeq(qts, table, 1 << 7 | 3);
-
-    qtest_writeq(qts, registers + 0x20, root);
-    qtest_writel(qts, registers + 0x18, 1u << 30);
-    qtest_writel(qts, registers + 0x18, 1u << 31);
-    g_assert_cmphex(qtest_readl(qts, registers + 0x1c), ==, 3u << 30);
 }
 
 static uint16_t kick_behind_iommu(bool private)
@@ -375,7 +363,9 @@ static uint16_t kick_behind_iommu(bool private)
 
     gm_queue_start(&q, "-device intel-iommu,aw-bits=39 " RNG
                    ",iommu_platform=on", 0);
-    enable_iommu(q.qts, QPCI_DEVFN(1, 0));
+    gm_enable_iommu(q.qts, QPCI_DEVFN(1, 0));
+    /* RCU takes its time to forget where the ring was without it. */
+    gm_set_timeout(q.qts, 10000);
     used = kick(&q, private);
     gm_queue_end(&q);
     return used;
@@ -385,6 +375,68 @@ static void test_virtqueue_iommu(void)
 {
     g_assert_cmpuint(kick_behind_iommu(false), ==, 1);
     g_assert_cmpuint(kick_behind_iommu(true), ==, 0);
+}
+
+/* --- an IDE disk, which has its memory mapped by dma-helpers ------------- */
+
+#define IDE         "-device piix3-ide,id=p0,addr=2 -blockdev driver=null-co," \
+                    "read-zeroes=on,size=1048576,node-name=d0 " \
+                    "-device ide-hd,drive=d0,bus=p0.0"
+#define IDE_READ    0xc8
+#define IDE_WRITE   0xca
+#define IDE_ERROR   0x01
+
+/* Two buffers of a page each, the second of which may be private. */
+static uint8_t ide_dma(QTestState *qts, QPCIDevice *dev, QPCIBar bar,
+                       uint8_t command)
+{
+    const int64_t end = g_get_monotonic_time() + 10 * G_USEC_PER_SEC;
+    const uint32_t list[] = {
+        cpu_to_le32(BEFORE), cpu_to_le32(4096),
+        cpu_to_le32(GM_GPA), cpu_to_le32(4096 | 1u << 31),
+    };
+
+    qtest_memwrite(qts, AFTER, list, sizeof(list));
+    qpci_io_writeb(dev, bar, 0, 0);
+    qpci_io_writeb(dev, bar, 2, 6);
+    qpci_io_writel(dev, bar, 4, AFTER);
+    qtest_outb(qts, 0x1f2, 16);
+    qtest_outb(qts, 0x1f3, 0);
+    qtest_outb(qts, 0x1f4, 0);
+    qtest_outb(qts, 0x1f5, 0);
+    qtest_outb(qts, 0x1f6, 0xe0);
+    qtest_outb(qts, 0x1f7, command);
+    qpci_io_writeb(dev, bar, 0, command == IDE_READ ? 9 : 1);
+    while (qpci_io_readb(dev, bar, 2) & 1 || qtest_inb(qts, 0x1f7) & 0x80) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+        qtest_clock_step(qts, SCALE_MS);
+    }
+    return qtest_inb(qts, 0x1f7);
+}
+
+static void test_ide(void)
+{
+    QTestState *qts = qtest_initf("%s %s", GM_ONE_BACKEND, IDE);
+    QPCIBus *bus = qpci_new_pc(qts, NULL);
+    QPCIDevice *dev = qpci_device_find(bus, QPCI_DEVFN(2, 0));
+    QPCIBar bar;
+
+    qpci_device_enable(dev);
+    bar = qpci_iomap(dev, 4, NULL);
+    gm_fill(qts, GM_GPA, GM_PAGE);
+    gm_fill(qts, BEFORE, GM_PAGE);
+    gm_to_private(qts, GM_GPA, GM_PAGE);
+    g_assert_cmphex(ide_dma(qts, dev, bar, IDE_READ) & IDE_ERROR, !=, 0);
+    g_assert_cmphex(ide_dma(qts, dev, bar, IDE_WRITE) & IDE_ERROR, !=, 0);
+    gm_assert_filled(qts, BEFORE, GM_PAGE);
+
+    gm_to_shared(qts, GM_GPA, GM_PAGE);
+    gm_assert_filled(qts, GM_GPA, GM_PAGE);
+    g_assert_cmphex(ide_dma(qts, dev, bar, IDE_READ) & IDE_ERROR, ==, 0);
+    gm_assert_bytes(qts, GM_GPA, 4096, 0);
+    g_free(dev);
+    qpci_free_pc(bus);
+    gm_quit(qts);
 }
 
 int main(int argc, char **argv)
@@ -402,6 +454,7 @@ int main(int argc, char **argv)
     qtest_add_func("/guest-memfd/access/loaded", test_loaded);
     qtest_add_func("/guest-memfd/access/monitor", test_monitor);
     qtest_add_func("/guest-memfd/access/dump", test_dump);
+    qtest_add_func("/guest-memfd/access/ide", test_ide);
     qtest_add_func("/guest-memfd/access/virtqueue-shared",
                    test_virtqueue_shared);
     qtest_add_func("/guest-memfd/access/virtqueue-private",

@@ -144,53 +144,39 @@ static void test_shared(void)
 }
 
 /* The device is refused the memory, and has nothing to show. */
-static void test_private(void)
+static void test_private(const void *opaque)
 {
+    const uint32_t size = *(const uint32_t *)opaque;
     Gpu gpu;
 
-    start(&gpu, LARGE);
+    start(&gpu, size);
     gm_to_private(gpu.q.qts, PICTURE, GM_PAGE);
-    g_assert_cmphex(create(&gpu, 1, LARGE), ==, VIRTIO_GPU_RESP_OK_NODATA);
-    g_assert_cmphex(attach(&gpu, 1, LARGE), ==, VIRTIO_GPU_RESP_ERR_UNSPEC);
-    g_assert_cmphex(transfer(&gpu, 1, LARGE), !=, VIRTIO_GPU_RESP_OK_NODATA);
-    g_assert_cmphex(show(&gpu, 1, LARGE), ==, VIRTIO_GPU_RESP_ERR_UNSPEC);
+    g_assert_cmphex(create(&gpu, 1, size), ==, VIRTIO_GPU_RESP_OK_NODATA);
+    g_assert_cmphex(attach(&gpu, 1, size), ==, VIRTIO_GPU_RESP_ERR_UNSPEC);
+    g_assert_cmphex(transfer(&gpu, 1, size), !=, VIRTIO_GPU_RESP_OK_NODATA);
+    g_assert_cmphex(show(&gpu, 1, size), ==, VIRTIO_GPU_RESP_ERR_UNSPEC);
     g_assert_cmphex(gm_first_pixel(gpu.q.qts), ==, 0);
 
     gm_to_shared(gpu.q.qts, PICTURE, GM_PAGE);
-    assert_picture(&gpu, LARGE);
-    g_assert_cmphex(attach(&gpu, 1, LARGE), ==, VIRTIO_GPU_RESP_OK_NODATA);
-    g_assert_cmphex(transfer(&gpu, 1, LARGE), ==, VIRTIO_GPU_RESP_OK_NODATA);
-    g_assert_cmphex(show(&gpu, 1, LARGE), ==, VIRTIO_GPU_RESP_OK_NODATA);
+    assert_picture(&gpu, size);
+    g_assert_cmphex(attach(&gpu, 1, size), ==, VIRTIO_GPU_RESP_OK_NODATA);
+    g_assert_cmphex(transfer(&gpu, 1, size), ==, VIRTIO_GPU_RESP_OK_NODATA);
+    g_assert_cmphex(show(&gpu, 1, size), ==, VIRTIO_GPU_RESP_OK_NODATA);
     g_assert_cmphex(gm_first_pixel(gpu.q.qts), ==, PIXEL);
-    gm_queue_end(&gpu.q);
-}
-
-/* A picture that fits into a bounce buffer is black. */
-static void test_private_small(void)
-{
-    Gpu gpu;
-
-    start(&gpu, SMALL);
-    gm_to_private(gpu.q.qts, PICTURE, GM_PAGE);
-    g_assert_cmphex(create(&gpu, 1, SMALL), ==, VIRTIO_GPU_RESP_OK_NODATA);
-    g_assert_cmphex(attach(&gpu, 1, SMALL), ==, VIRTIO_GPU_RESP_OK_NODATA);
-    g_assert_cmphex(transfer(&gpu, 1, SMALL), ==, VIRTIO_GPU_RESP_OK_NODATA);
-    g_assert_cmphex(show(&gpu, 1, SMALL), ==, VIRTIO_GPU_RESP_OK_NODATA);
-    g_assert_cmphex(gm_first_pixel(gpu.q.qts), ==, 0);
-    g_assert_cmphex(detach(&gpu, 1), ==, VIRTIO_GPU_RESP_OK_NODATA);
-
-    gm_to_shared(gpu.q.qts, PICTURE, GM_PAGE);
-    assert_picture(&gpu, SMALL);
     gm_queue_end(&gpu.q);
 }
 
 int main(int argc, char **argv)
 {
+    static const uint32_t large = LARGE, small = SMALL;
+
     g_test_init(&argc, &argv, NULL);
 
     qtest_add_func("/guest-memfd/gpu/shared", test_shared);
-    qtest_add_func("/guest-memfd/gpu/private", test_private);
-    qtest_add_func("/guest-memfd/gpu/private-small", test_private_small);
+    qtest_add_data_func("/guest-memfd/gpu/private", &large, test_private);
+    /* It would fit into a bounce buffer. */
+    qtest_add_data_func("/guest-memfd/gpu/private-small", &small,
+                        test_private);
 
     return g_test_run();
 }

@@ -36,7 +36,10 @@ static void end(QTestState *qts)
 
 /* --- monitor ----------------------------------------------------------- */
 
-/* Nothing of the private page was written, and the error names it. */
+/*
+ * A range that begins in shared memory and goes on to the private page: the
+ * error names it, and the file that was there is.
+ */
 static void check_save(const char *command, const char *text)
 {
     QTestState *qts = start("");
@@ -46,12 +49,13 @@ static void check_save(const char *command, const char *text)
     size_t size;
 
     g_assert(fd >= 0);
+    g_assert_cmpint(write(fd, "old", 3), ==, 3);
     close(fd);
     gm_assert_error(qts, text, "{ 'execute': %s, 'arguments': { 'val': %"
-                    PRIu64 ", 'size': 4096, 'filename': %s } }",
-                    command, GM_GPA, path);
+                    PRIu64 ", 'size': 8192, 'filename': %s } }",
+                    command, GM_GPA - 4096, path);
     g_assert_true(g_file_get_contents(path, &bytes, &size, NULL));
-    g_assert_cmpuint(size, ==, 0);
+    g_assert_cmpstr(bytes, ==, "old");
 
     qtest_qmp_assert_success(qts, "{ 'execute': %s, 'arguments': { 'val': %"
                              PRIu64 ", 'size': 4096, 'filename': %s } }",
@@ -66,13 +70,13 @@ static void check_save(const char *command, const char *text)
 
 static void test_pmemsave(void)
 {
-    check_save("pmemsave", "cannot read [0x1000000, +0x400): it is private "
+    check_save("pmemsave", "cannot read [0xfff000, +0x2000): it is private "
                "guest memory; dump-guest-memory leaves such pages out");
 }
 
 static void test_memsave(void)
 {
-    check_save("memsave", "Invalid addr 0x0000000001000000/size 4096");
+    check_save("memsave", "Invalid addr 0x0000000000fff000/size 8192");
 }
 
 static void test_examine(void)

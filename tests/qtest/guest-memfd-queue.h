@@ -20,6 +20,7 @@ typedef struct GmQueue {
     QPCIBus *bus;
     QVirtioPCIDevice *dev;
     QVirtQueue *vq;
+    bool plain;                 /* no memory is converted */
 } GmQueue;
 
 /* @args hold a device with addr=1; @features are those beyond virtio 1. */
@@ -27,8 +28,12 @@ typedef struct GmQueue {
 void gm_queue_prepare(GmQueue *q, const char *args, uint64_t features,
                       unsigned index);
 void gm_queue_start(GmQueue *q, const char *args, uint64_t features);
+/* The same without a confidential guest. */
+void gm_queue_start_plain(GmQueue *q, const char *args, uint64_t features);
 /* Until the device has used so many requests. */
 void gm_queue_wait(GmQueue *q, uint16_t index);
+/* Intel's IOMMU, which translates what @devfn reaches to itself. */
+void gm_enable_iommu(QTestState *qts, uint8_t devfn);
 void gm_queue_end(GmQueue *q);
 
 #endif /* TESTS_QTEST_GUEST_MEMFD_QUEUE_H */

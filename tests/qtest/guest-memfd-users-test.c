@@ -145,7 +145,7 @@ static void test_in_flight_waits(void)
     gm_queue_end(&q);
 }
 
-/* A device reads zeros from a private buffer, and what it writes is lost. */
+/* The request is completed, with nothing written. */
 static void test_private_buffer(void)
 {
     GmQueue q = { };
@@ -158,6 +158,7 @@ static void test_private_buffer(void)
     head = qvirtqueue_add(q.qts, q.vq, BUFFER, 64, true, false);
     qvirtqueue_kick(q.qts, &q.dev->vdev, q.vq, head);
     gm_queue_wait(&q, 1);
+    g_assert_cmpuint(qtest_readl(q.qts, q.vq->used + 8), ==, 0);
     gm_to_shared(q.qts, BUFFER, GM_PAGE);
     gm_assert_filled(q.qts, BUFFER, GM_PAGE);
 

@@ -7,7 +7,6 @@
 #include "qemu/osdep.h"
 #include "exec/translation-block.h"
 #include "hw/boards.h"
-#include "hw/core/cpu.h"
 #include "hw/qdev-core.h"
 #include "qapi/error.h"
 #include "qemu/bitmap.h"
@@ -23,13 +22,11 @@
 
 FakeRam fake_ram;
 bool tcg_allowed;
-__thread CPUState *current_cpu;
 
 static ConfidentialGuestSupport cgs;
 static MachineState machine = { .cgs = &cgs };
 
 MachineState *current_machine = &machine;
-AddressSpace address_space_memory;
 
 bool machine_require_guest_memfd(MachineState *ms)
 {
@@ -117,6 +114,18 @@ MemoryRegionSection memory_region_find(MemoryRegion *mr, hwaddr addr,
     };
 }
 
+AddressSpace address_space_memory;
+
+bool guest_memfd_is_private(AddressSpace *as, hwaddr addr, hwaddr len)
+{
+    return false;
+}
+
+void guest_memfd_make_convertible(MemoryRegion *mr)
+{
+    fake_ram.convertible = mr;
+}
+
 int ram_block_coordinated_discard_require(bool state)
 {
     if (state && fake_ram.discard_error) {
@@ -145,9 +154,4 @@ void tb_invalidate_phys_range(CPUState *cpu, tb_page_addr_t start,
 {
     fake_ram.invalidated[0] = start;
     fake_ram.invalidated[1] = last;
-}
-
-AddressSpace *fake_ram_address_space(void)
-{
-    return &address_space_memory;
 }

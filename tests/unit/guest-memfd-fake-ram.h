@@ -20,11 +20,10 @@ typedef struct FakeRam {
     bool no_attributes;
     bool waits;                 /* a backend that is not guest RAM yet */
     int discards_required;
+    MemoryRegion *convertible;  /* since the block was set up */
     ram_addr_t invalidated[2];  /* translations: first, last byte */
 } FakeRam;
 
 extern FakeRam fake_ram;
-
-AddressSpace *fake_ram_address_space(void);
 
 #endif /* TESTS_UNIT_GUEST_MEMFD_FAKE_RAM_H */

@@ -230,85 +230,14 @@ static void test_lock(void)
     end();
 }
 
-/* Shared and private copies are apart: the host may touch all of its own. */
-static void test_not_hidden(void)
+/* Accesses are not direct from now on, and only where there is one copy. */
+static void test_convertible(void)
 {
-    hwaddr len = 2 * page_size(), max = 0;
-    RAMBlock other = { .used_length = 4 * page_size() };
-
     start_in_place();
+    g_assert_true(fake_ram.convertible == block.mr);
     g_assert_true(guest_memfd_ram_block_may_hide(&block));
-    g_assert_cmpint(convert(TO_PRIVATE, 0, 4), ==, 0);
-    g_assert_false(guest_memfd_ram_block_access(&block, 0, &len));
-    g_assert_false(guest_memfd_ram_block_use(&block, 0, &len, &max));
-
     fake_ram.in_place = false;
-    g_assert_true(guest_memfd_ram_block_access(&block, 0, &len));
-    g_assert_true(guest_memfd_ram_block_use(&block, 0, &len, &max));
-    guest_memfd_ram_block_unuse(&block, 0, len);
-    fake_ram.in_place = true;
-    g_assert_true(guest_memfd_ram_block_access(&other, 0, &len));
-    g_assert_true(guest_memfd_ram_block_use(&other, 0, &len, &max));
-    guest_memfd_ram_block_unuse(&other, 0, len);
-    g_assert_false(guest_memfd_ram_block_may_hide(&other));
-    g_assert_cmphex(len, ==, 2 * page_size());
-    g_assert_cmphex(max, ==, 0);
-    end();
-}
-
-/* A thread of QEMU that stays in the critical section of its access. */
-typedef struct Reader {
-    bool vcpu;
-    QemuThread thread;
-    QemuSemaphore begun, end;
-} Reader;
-
-static void *reader_main(void *opaque)
-{
-    Reader *reader = opaque;
-    hwaddr len = page_size();
-
-    current_cpu = reader->vcpu ? (CPUState *)reader : NULL;
-    rcu_register_thread();
-    rcu_read_lock();
-    g_assert_true(guest_memfd_ram_block_access(&block, 0, &len));
-    qemu_sem_post(&reader->begun);
-    qemu_sem_wait(&reader->end);
-    rcu_read_unlock();
-    rcu_unregister_thread();
-    return NULL;
-}
-
-/* What a conversion says meanwhile. */
-static int convert_with_reader(bool vcpu)
-{
-    Reader reader = { .vcpu = vcpu };
-    int ret;
-
-    qemu_sem_init(&reader.begun, 0);
-    qemu_sem_init(&reader.end, 0);
-    qemu_thread_create(&reader.thread, "reader", reader_main, &reader,
-                       QEMU_THREAD_JOINABLE);
-    qemu_sem_wait(&reader.begun);
-    ret = convert(TO_PRIVATE, 0, 1);
-    qemu_sem_post(&reader.end);
-    qemu_thread_join(&reader.thread);
-    qemu_sem_destroy(&reader.begun);
-    qemu_sem_destroy(&reader.end);
-    return ret;
-}
-
-/* TCG's vCPUs never leave theirs, and the BQL keeps them away. */
-static void test_reader(void)
-{
-    start_in_place();
-    fake_ram.rig->engine.retry_timeout_ms = 0;
-    g_assert_cmpint(convert_with_reader(false), ==, -EAGAIN);
-    g_assert_cmpint(convert_with_reader(true), ==, -EAGAIN);
-    tcg_allowed = true;
-    g_assert_cmpint(convert_with_reader(false), ==, -EAGAIN);
-    g_assert_cmpint(convert_with_reader(true), ==, 0);
-    tcg_allowed = false;
+    g_assert_false(guest_memfd_ram_block_may_hide(&block));
     end();
 }
 
@@ -394,22 +323,6 @@ static void test_find(void)
     end();
 }
 
-static void test_is_private(void)
-{
-    AddressSpace *as = fake_ram_address_space();
-
-    start_in_place();
-    map(true);
-    g_assert_cmpint(convert(TO_PRIVATE, 1, 1), ==, 0);
-    g_assert_true(guest_memfd_is_private(as, 9 * page_size(), 1));
-    g_assert_true(guest_memfd_is_private(as, 8 * page_size(),
-                                         2 * page_size()));
-    g_assert_false(guest_memfd_is_private(as, 8 * page_size(), 1));
-    fake_ram.rig->map[0].mr.ram_block = NULL;
-    g_assert_false(guest_memfd_is_private(as, 9 * page_size(), 1));
-    end();
-}
-
 /* TCG may hold translations of what was there before. */
 static void test_bytes_changed(void)
 {
@@ -435,12 +348,10 @@ int main(int argc, char **argv)
         { "backend-kept", test_backend_kept },
         { "two-backings", test_two_backings },
         { "lock", test_lock },
-        { "not-hidden", test_not_hidden },
-        { "reader", test_reader },
+        { "convertible", test_convertible },
         { "discard", test_discard },
         { "discard-fails", test_discard_fails },
         { "find", test_find },
-        { "is-private", test_is_private },
         { "bytes-changed", test_bytes_changed },
     };
     unsigned i;

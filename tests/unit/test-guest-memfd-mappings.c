@@ -1,5 +1,5 @@
 /*
- * Guest memory that somebody holds a pointer to does not become private
+ * Guest memory that is mapped does not become private
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -14,22 +14,25 @@
 #define USERS       4
 #define RUN_US      300000
 
-static bool use(Rig *rig, uint64_t page, uint64_t *size)
+static bool map(Rig *rig, uint64_t page, uint64_t pages)
 {
-    return guest_memfd_block_use(rig->blocks[0], page * PAGE, size);
+    return guest_memfd_mapping_add(rig->blocks[0], page * PAGE, pages * PAGE);
 }
 
-static void unuse(Rig *rig, uint64_t page, uint64_t size)
+static void map_pages(Rig *rig, uint64_t page, uint64_t pages)
 {
-    guest_memfd_block_unuse(rig->blocks[0], page * PAGE, size);
+    g_assert_true(map(rig, page, pages));
 }
 
-static void use_pages(Rig *rig, uint64_t page, uint64_t pages)
+static bool unmap(Rig *rig, uint64_t page, uint64_t pages)
 {
-    uint64_t size = pages * PAGE;
+    return guest_memfd_mapping_remove(rig->blocks[0], page * PAGE,
+                                      pages * PAGE);
+}
 
-    g_assert_true(use(rig, page, &size));
-    g_assert_cmpuint(size, ==, pages * PAGE);
+static void unmap_pages(Rig *rig, uint64_t page, uint64_t pages)
+{
+    g_assert_true(unmap(rig, page, pages));
 }
 
 static Rig *start(void)
@@ -52,7 +55,7 @@ static void test_busy(void)
 {
     Rig *rig = start();
 
-    use_pages(rig, 4, 2);
+    map_pages(rig, 4, 2);
     expect_busy(rig, 0, PAGES);
     expect_busy(rig, 4, 1);
     expect_busy(rig, 5, 1);
@@ -63,7 +66,7 @@ static void test_busy(void)
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 6, 10), ==, 0);
     rig_expect_state(rig->blocks[0], "P4 S2 P10");
 
-    unuse(rig, 4, 2 * PAGE);
+    unmap_pages(rig, 4, 2);
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 4, 2), ==, 0);
     rig_expect_state(rig->blocks[0], "P16");
     rig_free(rig);
@@ -74,32 +77,33 @@ static void test_byte(void)
 {
     Rig *rig = start();
     GuestMemfdBlock *block = rig->blocks[0];
-    uint64_t size = 1;
 
-    g_assert_true(guest_memfd_block_use(block, 5 * PAGE - 1, &size));
+    g_assert_true(guest_memfd_mapping_add(block, 5 * PAGE - 1, 1));
     expect_busy(rig, 4, 1);
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 3, 1), ==, 0);
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 5, 1), ==, 0);
-    guest_memfd_block_unuse(block, 5 * PAGE - 1, 1);
+    g_assert_true(guest_memfd_mapping_remove(block, 5 * PAGE - 1, 1));
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 4, 1), ==, 0);
     rig_free(rig);
 }
 
+/* All of it or nothing. */
 static void test_private(void)
 {
     Rig *rig = start();
-    uint64_t size = 8 * PAGE;
 
     rig_prepare_private(rig, 4, 2);
-    g_assert_false(use(rig, 4, &size));
-    g_assert_cmpuint(size, ==, 8 * PAGE);
-    g_assert_false(use(rig, 5, &size));
-    /* Only as far as it is shared. */
-    g_assert_true(use(rig, 2, &size));
-    g_assert_cmpuint(size, ==, 2 * PAGE);
+    g_assert_false(map(rig, 4, 2));
+    g_assert_false(map(rig, 5, 1));
+    g_assert_false(map(rig, 2, 8));
+    g_assert_false(map(rig, 5, 2));
+    map_pages(rig, 2, 2);
+    map_pages(rig, 6, 2);
     g_assert_cmpint(rig_convert(rig, TO_SHARED, 4, 2), ==, 0);
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 4, 2), ==, 0);
-    unuse(rig, 2, size);
+    unmap_pages(rig, 2, 2);
+    unmap_pages(rig, 6, 2);
+    /* Nothing is left of those that were refused. */
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 0, PAGES), ==, 0);
     rig_free(rig);
 }
@@ -109,42 +113,70 @@ static void test_several(void)
 {
     Rig *rig = start();
 
-    use_pages(rig, 2, 1);
-    use_pages(rig, 2, 4);
-    use_pages(rig, 2, 1);
-    unuse(rig, 2, 4 * PAGE);
+    map_pages(rig, 2, 1);
+    map_pages(rig, 2, 4);
+    map_pages(rig, 2, 1);
+    unmap_pages(rig, 2, 4);
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 3, 3), ==, 0);
     rig_expect_log(rig, "convert a 3+3 to-private default [P]\n");
     expect_busy(rig, 2, 1);
-    unuse(rig, 2, PAGE);
+    unmap_pages(rig, 2, 1);
     expect_busy(rig, 2, 1);
-    unuse(rig, 2, PAGE);
+    unmap_pages(rig, 2, 1);
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 2, 1), ==, 0);
     rig_free(rig);
 }
 
-/* Who shortens what it holds still lets go of all, and of nothing else. */
-static void test_shortened(void)
+/* An unmap that fits no mapping changes none. */
+static void test_mismatch(void)
 {
     Rig *rig = start();
 
-    use_pages(rig, 2, 4);
-    use_pages(rig, 3, 1);
-    unuse(rig, 2, PAGE);
+    map_pages(rig, 2, 4);
+    map_pages(rig, 3, 1);
+    g_assert_false(unmap(rig, 2, 1));
+    g_assert_false(unmap(rig, 2, 5));
+    g_assert_false(unmap(rig, 3, 2));
+    g_assert_false(unmap(rig, 4, 1));
+    unmap_pages(rig, 2, 4);
+    g_assert_false(unmap(rig, 2, 4));
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 2, 1), ==, 0);
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 4, 2), ==, 0);
-    rig_expect_log(rig, "convert a 4+2 to-private default [P]\n");
+    rig_expect_log(rig, "convert a 2+1 to-private default [P]\n"
+                        "convert a 4+2 to-private default [P]\n");
     expect_busy(rig, 3, 1);
-    unuse(rig, 3, PAGE);
-    /* Nobody holds this. */
-    unuse(rig, 2, PAGE);
-    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 2, 2), ==, 0);
+    unmap_pages(rig, 3, 1);
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 3, 1), ==, 0);
+    rig_free(rig);
+}
+
+/* Counters are in groups: what is looked at first, and what then. */
+static void test_groups(void)
+{
+    static const unsigned mapped[] = { 0, 511, 512, 1023, 1024, 1500 };
+    Rig *rig = rig_new_simple(1501);
+    unsigned i;
+
+    rig->engine.retry_timeout_ms = 0;
+    for (i = 0; i < ARRAY_SIZE(mapped); i++) {
+        map_pages(rig, mapped[i], 1);
+        g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 0, 1501), ==, -EAGAIN);
+        unmap_pages(rig, mapped[i], 1);
+    }
+    map_pages(rig, 500, 600);
+    for (i = 499; i <= 1100; i++) {
+        g_assert_cmpint(rig_convert(rig, TO_PRIVATE, i, 1), ==,
+                        i == 499 || i == 1100 ? 0 : -EAGAIN);
+    }
+    unmap_pages(rig, 500, 600);
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 0, 1501), ==, 0);
     rig_free(rig);
 }
 
 static void let_go(Rig *rig)
 {
     if (rig->sleeps == 3) {
-        unuse(rig, 4, PAGE);
+        unmap_pages(rig, 4, 1);
     }
 }
 
@@ -155,7 +187,7 @@ static void test_waits(void)
 
     rig->engine.retry_timeout_ms = 10000;
     rig->on_sleep = let_go;
-    use_pages(rig, 4, 1);
+    map_pages(rig, 4, 1);
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 0, PAGES), ==, 0);
     g_assert_cmpuint(rig->sleeps, ==, 3);
     rig_expect_log(rig, "convert a 0+16 to-private default [P]\n");
@@ -169,12 +201,12 @@ static void test_rolled_back(void)
     Rig *rig = start();
 
     rig_prepare_private(rig, 4, 1);
-    use_pages(rig, 8, 1);
+    map_pages(rig, 8, 1);
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 0, PAGES), ==, -EAGAIN);
     rig_expect_state(rig->blocks[0], "S4 P1 S11");
     rig_expect_log(rig, "convert a 0+4 to-private preserve [P]\n"
                         "convert a 0+4 to-shared preserve [P]\n");
-    unuse(rig, 8, PAGE);
+    unmap_pages(rig, 8, 1);
     rig_free(rig);
 }
 
@@ -205,19 +237,18 @@ static int watched_convert(GuestMemfdProvider *provider,
 static void *user_thread(void *opaque)
 {
     Rig *rig = opaque;
-    uint64_t page = 0, size;
+    uint64_t page = 0;
 
     while (!qatomic_read(&stop)) {
         page = (page + 7) % PAGES;
-        size = PAGE;
-        if (use(rig, page, &size)) {
+        if (map(rig, page, 1)) {
             qatomic_inc(&held[page]);
             qatomic_inc(&successes);
             if (page & 1) {
                 g_thread_yield();
             }
             qatomic_dec(&held[page]);
-            unuse(rig, page, size);
+            unmap_pages(rig, page, 1);
         }
     }
     return NULL;
@@ -268,14 +299,15 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
 
-    g_test_add_func("/guest-memfd/users/busy", test_busy);
-    g_test_add_func("/guest-memfd/users/byte", test_byte);
-    g_test_add_func("/guest-memfd/users/private", test_private);
-    g_test_add_func("/guest-memfd/users/several", test_several);
-    g_test_add_func("/guest-memfd/users/shortened", test_shortened);
-    g_test_add_func("/guest-memfd/users/waits", test_waits);
-    g_test_add_func("/guest-memfd/users/rolled-back", test_rolled_back);
-    g_test_add_func("/guest-memfd/users/race", test_race);
+    g_test_add_func("/guest-memfd/mappings/busy", test_busy);
+    g_test_add_func("/guest-memfd/mappings/byte", test_byte);
+    g_test_add_func("/guest-memfd/mappings/private", test_private);
+    g_test_add_func("/guest-memfd/mappings/several", test_several);
+    g_test_add_func("/guest-memfd/mappings/mismatch", test_mismatch);
+    g_test_add_func("/guest-memfd/mappings/groups", test_groups);
+    g_test_add_func("/guest-memfd/mappings/waits", test_waits);
+    g_test_add_func("/guest-memfd/mappings/rolled-back", test_rolled_back);
+    g_test_add_func("/guest-memfd/mappings/race", test_race);
 
     return g_test_run();
 }

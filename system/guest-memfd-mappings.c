@@ -1,0 +1,257 @@
+/*
+ * Mappings: pointers to shared guest memory that somebody keeps
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * A mapping keeps its pages shared.  Each page has a counter, and so has
+ * each group of pages, so that a conversion of much memory has little to
+ * look at.  A mapping is counted before the record of states is read, and a
+ * conversion changes the record before it reads the counters, with a full
+ * barrier in between on both sides: one of them sees the other.
+ *
+ * Counters do not know whose they are.  So each mapping is also entered in
+ * a hash table by its place and size, and removing one that is not there
+ * changes nothing: the pages of the mapping that was meant stay shared, and
+ * no other mapping loses its pages.
+ *
+ * A group and the mappings that begin there are guarded by one of several
+ * spinlocks, which is the only lock that a mapping takes, and of atomic
+ * operations a request of a device can afford few.
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/error-report.h"
+#include "qemu/lockable.h"
+#include "qemu/madvise.h"
+#include "qemu/memalign.h"
+#include "qemu/thread.h"
+#include "guest-memfd-internal.h"
+#include "trace.h"
+
+#define GROUP_PAGES 512
+#define SHARDS      64
+#define BUCKETS     64
+
+typedef struct Mapping {
+    uint64_t offset;
+    uint64_t size;
+    struct Mapping *next;
+} Mapping;
+
+typedef struct Shard {
+    QemuSpin lock;
+    Mapping *unused;
+    Mapping *buckets[BUCKETS];
+} QEMU_ALIGNED(64) Shard;
+
+/* Counters are written with the shard's lock, and read by all. */
+struct GuestMemfdMappings {
+    uint32_t *pages;            /* most are never touched */
+    uint32_t *groups;
+    size_t pages_bytes;
+    Shard *shards;
+};
+
+static uint64_t page_of(uint64_t offset)
+{
+    return offset / guest_memfd_page_size();
+}
+
+bool guest_memfd_mappings_init(GuestMemfdBlock *block, Error **errp)
+{
+    const uint64_t pages = page_of(block->size);
+    const size_t bytes = ROUND_UP(pages * sizeof(uint32_t),
+                                  qemu_real_host_page_size());
+    void *counters = qemu_anon_ram_alloc(bytes, NULL, false, true);
+    GuestMemfdMappings *m;
+    unsigned i;
+
+    if (!counters) {
+        error_setg_errno(errp, errno, "cannot count mappings of guest memory "
+                         "'%s'", block->name);
+        return false;
+    }
+    m = g_new0(GuestMemfdMappings, 1);
+    m->pages = counters;
+    m->pages_bytes = bytes;
+    /* A huge page of counters would be cleared for the first mapping. */
+    qemu_madvise(m->pages, m->pages_bytes, QEMU_MADV_NOHUGEPAGE);
+    m->groups = g_new0(uint32_t, DIV_ROUND_UP(pages, GROUP_PAGES));
+    m->shards = qemu_memalign(64, SHARDS * sizeof(m->shards[0]));
+    memset(m->shards, 0, SHARDS * sizeof(m->shards[0]));
+    for (i = 0; i < SHARDS; i++) {
+        qemu_spin_init(&m->shards[i].lock);
+    }
+    block->mappings = m;
+    return true;
+}
+
+static void free_list(Mapping *mapping)
+{
+    while (mapping) {
+        Mapping *next = mapping->next;
+
+        g_free(mapping);
+        mapping = next;
+    }
+}
+
+void guest_memfd_mappings_destroy(GuestMemfdBlock *block)
+{
+    GuestMemfdMappings *m = block->mappings;
+    unsigned i, j;
+
+    for (i = 0; i < SHARDS; i++) {
+        free_list(m->shards[i].unused);
+        for (j = 0; j < BUCKETS; j++) {
+            free_list(m->shards[i].buckets[j]);
+        }
+    }
+    qemu_anon_ram_free(m->pages, m->pages_bytes);
+    qemu_vfree(m->shards);
+    g_free(m->groups);
+    g_free(m);
+}
+
+static Shard *shard_of(GuestMemfdMappings *m, uint64_t group)
+{
+    return &m->shards[group % SHARDS];
+}
+
+/* With the lock of the group's shard. */
+static void count_in_group(GuestMemfdMappings *m, uint64_t group,
+                           uint64_t first, uint64_t last, uint32_t by)
+{
+    uint64_t page = MAX(first, group * GROUP_PAGES);
+
+    last = MIN(last, group * GROUP_PAGES + GROUP_PAGES - 1);
+    qatomic_set(&m->groups[group], m->groups[group] + by);
+    for (; page <= last; page++) {
+        qatomic_set(&m->pages[page], m->pages[page] + by);
+    }
+}
+
+static void count_other_groups(GuestMemfdMappings *m, uint64_t first,
+                               uint64_t last, uint32_t by)
+{
+    uint64_t group = first / GROUP_PAGES;
+
+    while (++group <= last / GROUP_PAGES) {
+        Shard *shard = shard_of(m, group);
+
+        qemu_spin_lock(&shard->lock);
+        count_in_group(m, group, first, last, by);
+        qemu_spin_unlock(&shard->lock);
+    }
+}
+
+static Mapping **bucket_of(Shard *shard, uint64_t offset)
+{
+    /* Buffers in one page should not share a bucket, nor those in a row. */
+    return &shard->buckets[(offset >> 4 ^ offset >> 12) % BUCKETS];
+}
+
+static void enter(GuestMemfdMappings *m, uint64_t offset, uint64_t size)
+{
+    const uint64_t first = page_of(offset), last = page_of(offset + size - 1);
+    Shard *shard = shard_of(m, first / GROUP_PAGES);
+    Mapping **link = bucket_of(shard, offset), *mapping;
+
+    qemu_spin_lock(&shard->lock);
+    mapping = shard->unused;
+    if (likely(mapping)) {
+        shard->unused = mapping->next;
+    } else {
+        mapping = g_new(Mapping, 1);
+    }
+    *mapping = (Mapping) { offset, size, *link };
+    *link = mapping;
+    count_in_group(m, first / GROUP_PAGES, first, last, 1);
+    qemu_spin_unlock(&shard->lock);
+    count_other_groups(m, first, last, 1);
+}
+
+static bool leave(GuestMemfdMappings *m, uint64_t offset, uint64_t size)
+{
+    const uint64_t first = page_of(offset), last = page_of(offset + size - 1);
+    Shard *shard = shard_of(m, first / GROUP_PAGES);
+    Mapping **link = bucket_of(shard, offset), *mapping;
+
+    qemu_spin_lock(&shard->lock);
+    while ((mapping = *link) &&
+           (mapping->offset != offset || mapping->size != size)) {
+        link = &mapping->next;
+    }
+    if (likely(mapping)) {
+        *link = mapping->next;
+        mapping->next = shard->unused;
+        shard->unused = mapping;
+        count_in_group(m, first / GROUP_PAGES, first, last, -1);
+    }
+    qemu_spin_unlock(&shard->lock);
+    if (likely(mapping)) {
+        count_other_groups(m, first, last, -1);
+    }
+    return mapping;
+}
+
+static bool try_enter(GuestMemfdBlock *block, uint64_t offset, uint64_t size)
+{
+    if (!guest_memfd_block_is_shared(block, offset, size)) {
+        return false;
+    }
+    enter(block->mappings, offset, size);
+    smp_mb();                   /* pairs with guest_memfd_block_is_mapped() */
+    if (likely(guest_memfd_block_is_shared(block, offset, size))) {
+        return true;
+    }
+    leave(block->mappings, offset, size);
+    return false;
+}
+
+bool guest_memfd_mapping_add(GuestMemfdBlock *block, uint64_t offset,
+                             uint64_t size)
+{
+    if (likely(try_enter(block, offset, size))) {
+        return true;
+    }
+    /* A request that fails may have recorded the pages for a moment. */
+    QEMU_LOCK_GUARD(&block->lock);
+    return try_enter(block, offset, size);
+}
+
+bool guest_memfd_mapping_remove(GuestMemfdBlock *block, uint64_t offset,
+                                uint64_t size)
+{
+    if (likely(leave(block->mappings, offset, size))) {
+        return true;
+    }
+    trace_guest_memfd_not_mapped(block->name, offset, size);
+    warn_report_once("guest memory '%s': [0x%" PRIx64 ", +0x%" PRIx64
+                     ") is unmapped but was not mapped like this; what "
+                     "was mapped stays shared", block->name, offset, size);
+    return false;
+}
+
+bool guest_memfd_block_is_mapped(const GuestMemfdBlock *block,
+                                 uint64_t offset, uint64_t size,
+                                 uint64_t *busy)
+{
+    const GuestMemfdMappings *m = block->mappings;
+    const uint64_t end = page_of(offset + size);
+    uint64_t page = page_of(offset);
+
+    smp_mb();                   /* pairs with try_enter() */
+    while (page < end) {
+        if (!qatomic_read(&m->groups[page / GROUP_PAGES])) {
+            page = ROUND_UP(page + 1, GROUP_PAGES);
+        } else if (!qatomic_read(&m->pages[page])) {
+            page++;
+        } else {
+            *busy = page * guest_memfd_page_size();
+            return true;
+        }
+    }
+    return false;
+}

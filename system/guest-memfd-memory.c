@@ -1,0 +1,414 @@
+/*
+ * Accesses to guest memory that is converted in place
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The one rule of access: whether an access may go ahead is decided once, for
+ * its whole range, before the first byte is copied.  Memory that can be
+ * private is not accessed directly (see memory_access_is_direct()), so that
+ * all accesses of devices and of QEMU itself come here.
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/bswap.h"
+#include "qemu/lockable.h"
+#include "qemu/rcu.h"
+#include "system/address-spaces.h"
+#include "system/guest-memfd-memory.h"
+#include "system/guest-memfd-refused.h"
+#include "system/memory.h"
+#include "system/ramblock.h"
+#include "guest-memfd-internal.h"
+#include "memory-internal.h"
+
+/* Requests that fail in the way of one access, before it fails. */
+#define TRIES   100
+
+/* --- one memory region ------------------------------------------------- */
+
+static void *host_of(MemoryRegion *mr, hwaddr addr)
+{
+    return qemu_map_ram_ptr(mr->ram_block, addr);
+}
+
+static bool copy_as_vcpu(MemoryRegion *mr, hwaddr addr, void *buf,
+                         hwaddr size, bool is_write)
+{
+    void *host = host_of(mr, addr);
+
+    memcpy(is_write ? host : buf, is_write ? buf : host, size);
+    return true;
+}
+
+static MemTxResult copy(MemoryRegion *mr, hwaddr addr, void *buf, hwaddr size,
+                        bool is_write, MemTxAttrs attrs)
+{
+    const RAMBlock *rb = mr->ram_block;
+    bool done;
+
+    if (addr > rb->used_length || size > rb->used_length - addr) {
+        done = false;
+    } else if (attrs.vcpu) {
+        done = copy_as_vcpu(mr, addr, buf, size, is_write);
+    } else {
+        done = guest_memfd_block_copy(rb->gmem, addr, buf, size, is_write);
+    }
+    if (!done) {
+        guest_memfd_count_refused();
+        memset(buf, 0, is_write ? 0 : size);
+        return MEMTX_ACCESS_ERROR;
+    }
+    if (is_write) {
+        invalidate_and_set_dirty(mr, addr, size);
+    }
+    return MEMTX_OK;
+}
+
+static MemTxResult convertible_read(void *opaque, hwaddr addr, uint64_t *data,
+                                    unsigned size, MemTxAttrs attrs)
+{
+    uint64_t buf = 0;
+    MemTxResult result = copy(opaque, addr, &buf, size, false, attrs);
+
+    *data = ldn_he_p(&buf, size);
+    return result;
+}
+
+static MemTxResult convertible_write(void *opaque, hwaddr addr, uint64_t data,
+                                     unsigned size, MemTxAttrs attrs)
+{
+    uint64_t buf;
+
+    stn_he_p(&buf, size, data);
+    return copy(opaque, addr, &buf, size, true, attrs);
+}
+
+static bool convertible_accepts(void *opaque, hwaddr addr, unsigned size,
+                                bool is_write, MemTxAttrs attrs)
+{
+    return guest_memfd_is_mappable(opaque, is_write, attrs);
+}
+
+static const MemoryRegionOps convertible_ops = {
+    .read_with_attrs = convertible_read,
+    .write_with_attrs = convertible_write,
+    .endianness = HOST_BIG_ENDIAN ? DEVICE_BIG_ENDIAN : DEVICE_LITTLE_ENDIAN,
+    .valid = {
+        .min_access_size = 1,
+        .max_access_size = 8,
+        .unaligned = true,
+        .accepts = convertible_accepts,
+    },
+    .impl = {
+        .min_access_size = 1,
+        .max_access_size = 8,
+        .unaligned = true,
+    },
+};
+
+bool guest_memfd_any_convertible;
+
+void guest_memfd_make_convertible(MemoryRegion *mr)
+{
+    guest_memfd_any_convertible = true;
+    mr->convertible = true;
+    mr->ops = &convertible_ops;
+    mr->opaque = mr;
+}
+
+/* --- mappings ---------------------------------------------------------- */
+
+bool guest_memfd_map(MemoryRegion *mr, hwaddr addr, hwaddr len)
+{
+    return guest_memfd_mapping_add(mr->ram_block->gmem, addr, len);
+}
+
+void guest_memfd_unmap(MemoryRegion *mr, hwaddr addr, hwaddr len)
+{
+    guest_memfd_mapping_remove(mr->ram_block->gmem, addr, len);
+}
+
+/* --- accesses of several parts ----------------------------------------- */
+
+/* What lies in one memory region. */
+typedef struct Part {
+    MemoryRegion *mr;
+    hwaddr addr;
+    hwaddr len;
+} Part;
+
+static bool is_write(const GuestMemfdAccess *a)
+{
+    return a->kind != GUEST_MEMFD_ACCESS_READ;
+}
+
+static bool is_memory(const GuestMemfdAccess *a, const Part *part)
+{
+    return memory_access_is_direct(part->mr, is_write(a), a->attrs) ||
+           guest_memfd_is_mappable(part->mr, is_write(a), a->attrs);
+}
+
+static GArray *translate(const GuestMemfdAccess *a, hwaddr addr, hwaddr len)
+{
+    GArray *parts = g_array_new(false, false, sizeof(Part));
+    Part part;
+
+    while (len) {
+        part.len = len;
+        part.mr = a->translate(a->opaque, addr, &part.addr, &part.len,
+                               is_write(a), a->attrs);
+        if (!is_memory(a, &part)) {
+            part.len = memory_access_size(part.mr, part.len, part.addr);
+        }
+        g_array_append_val(parts, part);
+        addr += part.len;
+        len -= part.len;
+    }
+    return parts;
+}
+
+static bool is_private(const GuestMemfdAccess *a, const Part *part)
+{
+    return part->mr->convertible && !a->attrs.vcpu && is_memory(a, part) &&
+           !guest_memfd_block_is_shared(part->mr->ram_block->gmem,
+                                        part->addr, part->len);
+}
+
+static const Part *find_private(const GuestMemfdAccess *a, const Part *part,
+                                const Part *end)
+{
+    while (part < end && !is_private(a, part)) {
+        part++;
+    }
+    return part < end ? part : NULL;
+}
+
+/* True: all parts up to @end are shared until guest_memfd_access_end(). */
+static bool begin(const GuestMemfdAccess *a, const Part *part,
+                  const Part *end)
+{
+    const Part *private;
+    unsigned i;
+
+    for (i = 0; i < TRIES; i++) {
+        guest_memfd_access_begin();
+        private = find_private(a, part, end);
+        if (!private) {
+            return true;
+        }
+        guest_memfd_access_end();
+        /* A request that fails may have recorded the pages for a moment. */
+        QEMU_LOCK_GUARD(&private->mr->ram_block->gmem->lock);
+        if (is_private(a, private)) {
+            return false;
+        }
+    }
+    return false;
+}
+
+static void copy_part(const GuestMemfdAccess *a, const Part *part,
+                      uint8_t *buf)
+{
+    void *host = host_of(part->mr, part->addr);
+
+    if (a->kind == GUEST_MEMFD_ACCESS_READ) {
+        memcpy(buf, host, part->len);
+    } else if (a->kind == GUEST_MEMFD_ACCESS_SET) {
+        memset(host, a->fill, part->len);
+    } else {
+        memmove(host, buf, part->len);
+    }
+}
+
+/* A register; there is no reason to keep conversions waiting for it. */
+static MemTxResult access_register(const GuestMemfdAccess *a,
+                                   const Part *part, uint8_t *buf)
+{
+    uint8_t fill[8];
+    hwaddr len = part->len;
+
+    if (a->kind == GUEST_MEMFD_ACCESS_ROM) {
+        return MEMTX_OK;
+    }
+    if (a->kind == GUEST_MEMFD_ACCESS_SET) {
+        memset(fill, a->fill, sizeof(fill));
+        buf = fill;
+    }
+    return flatview_access_step(a->attrs, buf, len, part->addr, &len,
+                                part->mr, is_write(a));
+}
+
+/* From @part to the next register.  @buf is moved on. */
+static bool copy_memory(const GuestMemfdAccess *a, const Part **part,
+                        const Part *end, uint8_t **buf)
+{
+    const Part *first = *part, *p;
+
+    if (!begin(a, first, end)) {
+        return false;
+    }
+    for (p = first; p < end && is_memory(a, p); p++) {
+        copy_part(a, p, *buf);
+        *buf += a->kind == GUEST_MEMFD_ACCESS_SET ? 0 : p->len;
+    }
+    guest_memfd_access_end();
+
+    *part = p;
+    while (is_write(a) && p-- > first) {
+        invalidate_and_set_dirty(p->mr, p->addr, p->len);
+    }
+    return true;
+}
+
+/* Nothing is copied from @part on. */
+static MemTxResult refuse(const GuestMemfdAccess *a, const Part *part,
+                          const Part *end, uint8_t *buf)
+{
+    guest_memfd_count_refused();
+    for (; part < end && a->kind == GUEST_MEMFD_ACCESS_READ; part++) {
+        memset(buf, 0, part->len);
+        buf += part->len;
+    }
+    return MEMTX_ACCESS_ERROR;
+}
+
+static MemTxResult access_parts(const GuestMemfdAccess *a, const Part *part,
+                                const Part *end, uint8_t *buf)
+{
+    MemTxResult result = MEMTX_OK;
+
+    if (!begin(a, part, end)) {
+        return refuse(a, part, end, buf);
+    }
+    guest_memfd_access_end();
+    while (part < end) {
+        if (!is_memory(a, part)) {
+            result |= access_register(a, part, buf);
+            buf += a->kind == GUEST_MEMFD_ACCESS_SET ? 0 : part->len;
+            part++;
+        } else if (!copy_memory(a, &part, end, &buf)) {
+            return result | refuse(a, part, end, buf);
+        }
+    }
+    return result;
+}
+
+MemTxResult guest_memfd_access(const GuestMemfdAccess *a, hwaddr addr,
+                               void *buf, hwaddr len)
+{
+    g_autoptr(GArray) parts = translate(a, addr, len);
+    const Part *first = &g_array_index(parts, Part, 0);
+
+    return access_parts(a, first, first + parts->len, buf);
+}
+
+MemTxResult guest_memfd_access_part(const GuestMemfdAccess *a, hwaddr addr,
+                                    void *buf, hwaddr len, hwaddr mr_addr,
+                                    hwaddr l, MemoryRegion *mr)
+{
+    if (l == len) {
+        return copy(mr, mr_addr, buf, len, is_write(a), a->attrs);
+    }
+    return guest_memfd_access(a, addr, buf, len);
+}
+
+static MemoryRegion *translate_flatview(void *opaque, hwaddr addr,
+                                        hwaddr *xlat, hwaddr *plen,
+                                        bool is_write, MemTxAttrs attrs)
+{
+    return flatview_translate(opaque, addr, xlat, plen, is_write, attrs);
+}
+
+GuestMemfdAccess guest_memfd_access_of(FlatView *fv, MemTxAttrs attrs,
+                                       GuestMemfdAccessKind kind)
+{
+    return (GuestMemfdAccess) {
+        .kind = kind,
+        .attrs = attrs,
+        .translate = translate_flatview,
+        .opaque = fv,
+    };
+}
+
+MemTxResult guest_memfd_address_space_set(AddressSpace *as, hwaddr addr,
+                                          uint8_t fill, hwaddr len,
+                                          MemTxAttrs attrs)
+{
+    GuestMemfdAccess a;
+
+    RCU_READ_LOCK_GUARD();
+    a = guest_memfd_access_of(address_space_to_flatview(as), attrs,
+                              GUEST_MEMFD_ACCESS_SET);
+    a.fill = fill;
+    return len ? guest_memfd_access(&a, addr, NULL, len) : MEMTX_OK;
+}
+
+MemTxResult guest_memfd_address_space_write_rom(AddressSpace *as, hwaddr addr,
+                                                MemTxAttrs attrs,
+                                                const void *buf, hwaddr len)
+{
+    GuestMemfdAccess a;
+
+    attrs.debug = true;         /* it may write to ROM */
+    RCU_READ_LOCK_GUARD();
+    a = guest_memfd_access_of(address_space_to_flatview(as), attrs,
+                              GUEST_MEMFD_ACCESS_ROM);
+    return len ? guest_memfd_access(&a, addr, (void *)buf, len) : MEMTX_OK;
+}
+
+/* --- questions --------------------------------------------------------- */
+
+bool guest_memfd_is_shared(MemoryRegion *mr, hwaddr addr, hwaddr len)
+{
+    return guest_memfd_block_is_shared(mr->ram_block->gmem, addr, len);
+}
+
+bool guest_memfd_may_hide(AddressSpace *as, hwaddr addr, bool is_write)
+{
+    hwaddr len = 1;
+
+    RCU_READ_LOCK_GUARD();
+    return address_space_translate(as, addr, &addr, &len, is_write,
+                                   MEMTXATTRS_UNSPECIFIED)->convertible;
+}
+
+/* Moves on to the end of the first section in [*addr, end). */
+static bool has_private(AddressSpace *as, hwaddr *addr, hwaddr end)
+{
+    MemoryRegionSection s = memory_region_find(as->root, *addr, end - *addr);
+    bool private;
+
+    if (!s.mr) {
+        *addr = end;
+        return false;
+    }
+    private = s.mr->convertible &&
+              !guest_memfd_is_shared(s.mr, s.offset_within_region,
+                                     int128_get64(s.size));
+    *addr = s.offset_within_address_space + int128_get64(s.size);
+    memory_region_unref(s.mr);
+    return private;
+}
+
+bool guest_memfd_is_private(AddressSpace *as, hwaddr addr, hwaddr len)
+{
+    const hwaddr end = addr + MIN(len, UINT64_MAX - addr);
+    bool private = false;
+
+    while (addr < end && !private) {
+        private = has_private(as, &addr, end);
+    }
+    return private;
+}
+
+bool guest_memfd_check_shared(hwaddr addr, hwaddr len, Error **errp)
+{
+    if (!guest_memfd_is_private(&address_space_memory, addr, len)) {
+        return true;
+    }
+    error_setg(errp, "cannot read [0x%" HWADDR_PRIx ", +0x%" HWADDR_PRIx
+               "): it is private guest memory; dump-guest-memory leaves such "
+               "pages out", addr, len);
+    return false;
+}

@@ -1,0 +1,342 @@
+/*
+ * An access is carried out as a whole, or not at all
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The address space: block a, other RAM, a register of 8 bytes, and block
+ * b, which a device finds page by page, as behind an IOMMU.
+ */
+
+#include "qemu/osdep.h"
+#include "system/address-spaces.h"
+#include "system/guest-memfd-internal.h"
+#include "system/guest-memfd-memory.h"
+#include "system/guest-memfd-refused.h"
+#include "guest-memfd-fake-memory.h"
+#include "guest-memfd-rig.h"
+
+#define PAGE        ((hwaddr)qemu_real_host_page_size())
+#define PAGES       4
+
+#define AT_RAM      (PAGES * PAGE)
+#define AT_REGISTER (AT_RAM + PAGE)
+#define AT_B        (AT_REGISTER + 8)
+#define END         (AT_B + PAGES * PAGE)
+
+static Rig *rig;
+static RAMBlock blocks[3];          /* a, b, other RAM */
+static MemoryRegion mrs[4];         /* the same, the register */
+static uint8_t *ram;
+static uint8_t reg[8];
+static unsigned register_accesses, refused;
+static GString *dirty;
+
+/* --- the rest of QEMU --------------------------------------------------- */
+
+AddressSpace address_space_memory;
+
+void guest_memfd_count_refused(void)
+{
+    refused++;
+}
+
+void *qemu_map_ram_ptr(RAMBlock *rb, ram_addr_t addr)
+{
+    return rb->host + addr;
+}
+
+bool memory_region_is_ram_device(MemoryRegion *mr)
+{
+    return false;
+}
+
+void fake_memory_dirty(MemoryRegion *mr, hwaddr addr, hwaddr length)
+{
+    g_string_append_printf(dirty, " %td:%" PRIx64 "+%" PRIx64, mr - mrs,
+                           addr, length);
+}
+
+int memory_access_size(MemoryRegion *mr, unsigned l, hwaddr addr)
+{
+    return MIN(l, 8 - addr);
+}
+
+void fake_memory_register(MemoryRegion *mr, hwaddr addr, void *buf,
+                          hwaddr len, bool is_write)
+{
+    g_assert_true(mr == &mrs[3]);
+    register_accesses++;
+    memcpy(is_write ? reg + addr : buf, is_write ? buf : reg + addr, len);
+}
+
+static MemoryRegion *in(MemoryRegion *mr, hwaddr addr, hwaddr size,
+                        hwaddr *xlat, hwaddr *plen)
+{
+    *xlat = addr;
+    *plen = MIN(*plen, size - addr);
+    return mr;
+}
+
+MemoryRegion *flatview_translate(FlatView *fv, hwaddr addr, hwaddr *xlat,
+                                 hwaddr *plen, bool is_write, MemTxAttrs attrs)
+{
+    g_assert_cmphex(addr, <, END);
+    if (addr < AT_RAM) {
+        return in(&mrs[0], addr, AT_RAM, xlat, plen);
+    }
+    if (addr < AT_REGISTER) {
+        return in(&mrs[2], addr - AT_RAM, PAGE, xlat, plen);
+    }
+    if (addr < AT_B) {
+        *xlat = addr - AT_REGISTER;
+        return &mrs[3];
+    }
+    /* A page in each, the last first. */
+    addr -= AT_B;
+    *xlat = (PAGES - 1 - addr / PAGE) * PAGE + addr % PAGE;
+    *plen = MIN(*plen, PAGE - addr % PAGE);
+    return &mrs[1];
+}
+
+MemoryRegionSection memory_region_find(MemoryRegion *mr, hwaddr addr,
+                                       uint64_t size)
+{
+    MemoryRegionSection s = { .offset_within_address_space = addr };
+    hwaddr len = size;
+
+    if (addr >= AT_RAM) {
+        return s;
+    }
+    s.mr = in(&mrs[0], addr, AT_RAM, &s.offset_within_region, &len);
+    s.size = int128_make64(len);
+    rig->map[0].mr = mrs[0];
+    s.mr = &rig->map[0].mr;
+    memory_region_ref(s.mr);
+    return s;
+}
+
+/* --- the machine -------------------------------------------------------- */
+
+static void start(void)
+{
+    unsigned i;
+
+    rig = rig_new(TYPE_GUEST_MEMFD_PROVIDER_EMULATED);
+    rig->threads = true;
+    rig->engine.retry_timeout_ms = 0;
+    ram = g_malloc(PAGE);
+    memset(ram, 0x33, PAGE);
+    memset(reg, 0x44, sizeof(reg));
+    memset(mrs, 0, sizeof(mrs));
+    dirty = g_string_new(NULL);
+    register_accesses = 0;
+    refused = 0;
+    for (i = 0; i < 2; i++) {
+        GuestMemfdBlock *block = rig_block(rig, i ? "b" : "a", PAGES);
+
+        rig_map(rig, i * PAGES, block, 0, PAGES);
+        blocks[i] = (RAMBlock) {
+            .gmem = block, .host = block->host,
+            .used_length = block->size, .max_length = block->size,
+        };
+        memset(block->host, 0x11 * (i + 1), block->size);
+    }
+    blocks[2] = (RAMBlock) { .host = ram, .used_length = PAGE };
+    for (i = 0; i < 3; i++) {
+        mrs[i].ram = true;
+        mrs[i].ram_block = &blocks[i];
+    }
+    guest_memfd_make_convertible(&mrs[0]);
+    guest_memfd_make_convertible(&mrs[1]);
+}
+
+static void end(void)
+{
+    g_string_free(dirty, true);
+    g_free(ram);
+    rig_free(rig);
+}
+
+static GuestMemfdAccess access_of(GuestMemfdAccessKind kind)
+{
+    return guest_memfd_access_of(NULL, MEMTXATTRS_UNSPECIFIED, kind);
+}
+
+/* Page @page of a (0) or b (1). */
+static void convert(unsigned block, unsigned page, GuestMemfdDirection to)
+{
+    g_assert_cmpint(rig_convert(rig, to, block * PAGES + page, 1), ==, 0);
+}
+
+/* --- tests -------------------------------------------------------------- */
+
+/* Where something is private: one place after the other. */
+static const struct { unsigned block, page; } places[] = {
+    { 0, 0 }, { 0, 1 }, { 0, 3 }, { 1, 3 }, { 1, 0 },
+};
+
+static void test_all_or_nothing(void)
+{
+    g_autofree uint8_t *buf = g_malloc(END);
+    const GuestMemfdAccess set = {
+        .kind = GUEST_MEMFD_ACCESS_SET, .fill = 0x99,
+        .translate = access_of(GUEST_MEMFD_ACCESS_SET).translate,
+    };
+    const GuestMemfdAccess reads = access_of(GUEST_MEMFD_ACCESS_READ);
+    const GuestMemfdAccess writes = access_of(GUEST_MEMFD_ACCESS_WRITE);
+    const GuestMemfdAccess rom = access_of(GUEST_MEMFD_ACCESS_ROM);
+    unsigned i;
+    hwaddr j;
+
+    start();
+    for (i = 0; i < ARRAY_SIZE(places); i++) {
+        convert(places[i].block, places[i].page, TO_PRIVATE);
+        memset(buf, 0xee, END);
+        g_assert_cmphex(guest_memfd_access(&reads, 0, buf, END), ==,
+                        MEMTX_ACCESS_ERROR);
+        for (j = 0; j < END; j++) {
+            g_assert_cmphex(buf[j], ==, 0);
+        }
+        memset(buf, 0x77, END);
+        g_assert_cmphex(guest_memfd_access(&writes, 0, buf, END), ==,
+                        MEMTX_ACCESS_ERROR);
+        g_assert_cmphex(guest_memfd_access(&rom, 0, buf, END), ==,
+                        MEMTX_ACCESS_ERROR);
+        g_assert_cmphex(guest_memfd_access(&set, 0, NULL, END), ==,
+                        MEMTX_ACCESS_ERROR);
+        convert(places[i].block, places[i].page, TO_SHARED);
+    }
+    g_assert_cmpuint(register_accesses, ==, 0);
+    g_assert_cmpuint(refused, ==, 4 * ARRAY_SIZE(places));
+    g_assert_cmpstr(dirty->str, ==, "");
+    g_assert_cmphex(ram[0], ==, 0x33);
+    g_assert_cmphex(reg[0], ==, 0x44);
+    end();
+}
+
+static void test_parts(void)
+{
+    g_autofree uint8_t *buf = g_malloc(END);
+    const GuestMemfdAccess reads = access_of(GUEST_MEMFD_ACCESS_READ);
+    const GuestMemfdAccess writes = access_of(GUEST_MEMFD_ACCESS_WRITE);
+    hwaddr i;
+
+    start();
+    for (i = 0; i < END; i++) {
+        buf[i] = i / PAGE + 1;
+    }
+    g_assert_cmphex(guest_memfd_access(&writes, 0, buf, END), ==, MEMTX_OK);
+    g_assert_cmpuint(register_accesses, ==, 1);
+    g_assert_cmphex(blocks[0].host[PAGE], ==, 2);
+    g_assert_cmphex(ram[0], ==, PAGES + 1);
+    /* The last page of b is the first of it that the device finds. */
+    g_assert_cmphex(blocks[1].host[3 * PAGE + PAGE - 9], ==, PAGES + 2);
+    g_assert_cmphex(blocks[1].host[3 * PAGE + PAGE - 8], ==, PAGES + 3);
+
+    memset(buf, 0, END);
+    g_assert_cmphex(guest_memfd_access(&reads, 0, buf, END), ==, MEMTX_OK);
+    for (i = 0; i < END; i++) {
+        g_assert_cmphex(buf[i], ==, i / PAGE + 1);
+    }
+    g_assert_cmpuint(register_accesses, ==, 2);
+    /* No conversion waits for this thread. */
+    convert(0, 0, TO_PRIVATE);
+    end();
+}
+
+/* What was written is dirty, and it alone. */
+static void test_dirty(void)
+{
+    const GuestMemfdAccess writes = access_of(GUEST_MEMFD_ACCESS_WRITE);
+    uint8_t buf[16] = { };
+
+    start();
+    g_assert_cmphex(guest_memfd_access_part(&writes, 16, buf, 8, 16, 8,
+                                            &mrs[0]), ==, MEMTX_OK);
+    g_assert_cmpstr(dirty->str, ==, " 0:10+8");
+    g_string_truncate(dirty, 0);
+    g_assert_cmphex(guest_memfd_access_part(&writes, AT_RAM - 8, buf, 16,
+                                            AT_RAM - 8, 8, &mrs[0]), ==,
+                    MEMTX_OK);
+    g_assert_cmpstr(dirty->str, ==, " 2:0+8 0:3ff8+8");
+    end();
+}
+
+/* A private page is the guest's own, in whatever thread. */
+static void test_vcpu(void)
+{
+    GuestMemfdAccess reads = access_of(GUEST_MEMFD_ACCESS_READ);
+    uint64_t data;
+
+    start();
+    convert(0, 0, TO_PRIVATE);
+    memset(blocks[0].host, 0x5a, 8);
+    g_assert_cmphex(mrs[0].ops->read_with_attrs(mrs[0].opaque, 0, &data, 8,
+                                                MEMTXATTRS_UNSPECIFIED), ==,
+                    MEMTX_ACCESS_ERROR);
+    g_assert_cmphex(data, ==, 0);
+    reads.attrs.vcpu = true;
+    g_assert_cmphex(mrs[0].ops->read_with_attrs(mrs[0].opaque, 0, &data, 8,
+                                                reads.attrs), ==, MEMTX_OK);
+    g_assert_cmphex(data, ==, 0x5a5a5a5a5a5a5a5a);
+    g_assert_cmphex(guest_memfd_access(&reads, 0, &data, 8), ==, MEMTX_OK);
+    end();
+}
+
+/* A register-sized access at the end of a block goes no further. */
+static void test_end(void)
+{
+    uint64_t data;
+
+    start();
+    g_assert_cmphex(mrs[0].ops->read_with_attrs(mrs[0].opaque,
+                                                PAGES * PAGE - 4, &data, 8,
+                                                MEMTXATTRS_UNSPECIFIED), ==,
+                    MEMTX_ACCESS_ERROR);
+    g_assert_cmphex(mrs[0].ops->write_with_attrs(mrs[0].opaque,
+                                                 PAGES * PAGE - 4, 0, 8,
+                                                 MEMTXATTRS_UNSPECIFIED), ==,
+                    MEMTX_ACCESS_ERROR);
+    end();
+}
+
+/* ROM is not written to, but for debugging. */
+static void test_rom(void)
+{
+    MemTxAttrs debug = { .debug = 1 };
+
+    start();
+    mrs[0].readonly = true;
+    g_assert_true(mrs[0].ops->valid.accepts(&mrs[0], 0, 4, false,
+                                            MEMTXATTRS_UNSPECIFIED));
+    g_assert_false(mrs[0].ops->valid.accepts(&mrs[0], 0, 4, true,
+                                             MEMTXATTRS_UNSPECIFIED));
+    g_assert_true(mrs[0].ops->valid.accepts(&mrs[0], 0, 4, true, debug));
+    end();
+}
+
+static void test_is_private(void)
+{
+    start();
+    g_assert_false(guest_memfd_is_private(&address_space_memory, 0, END));
+    convert(0, 3, TO_PRIVATE);
+    g_assert_true(guest_memfd_is_private(&address_space_memory, 0, END));
+    g_assert_true(guest_memfd_is_private(&address_space_memory, 3 * PAGE, 1));
+    g_assert_false(guest_memfd_is_private(&address_space_memory, 0, 3 * PAGE));
+    end();
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+
+    g_test_add_func("/guest-memfd/memory/all-or-nothing", test_all_or_nothing);
+    g_test_add_func("/guest-memfd/memory/parts", test_parts);
+    g_test_add_func("/guest-memfd/memory/dirty", test_dirty);
+    g_test_add_func("/guest-memfd/memory/vcpu", test_vcpu);
+    g_test_add_func("/guest-memfd/memory/end", test_end);
+    g_test_add_func("/guest-memfd/memory/rom", test_rom);
+    g_test_add_func("/guest-memfd/memory/is-private", test_is_private);
+
+    return g_test_run();
+}
