@@ -81,6 +81,7 @@ enum cases {
     CASES_MODEL,
     CASES_DEFECTS,
     CASES_WRITERS,
+    CASES_SVM,
 };
 
 enum defect {
@@ -218,6 +219,7 @@ unsigned large_run(void);
 unsigned pin_run(void);
 unsigned model_run(void);
 unsigned writers_run(void);
+unsigned svm_run(void);
 
 /* defects.c */
 void defects_run(void);
@@ -248,6 +250,9 @@ uint64_t next_generation(void);
 extern const char trap_stubs[];
 extern const char ap_start[], ap_end[];
 extern uint32_t ap_stack_top;
+
+/* svm.c */
+extern const char svm_inner[];
 
 /* Volatile: the device and the host change memory behind our back. */
 static inline uint64_t mem_read(uint64_t gpa)

@@ -59,6 +59,8 @@ static unsigned run(void)
         return pin_run();
     case CASES_MODEL:
         return model_run();
+    case CASES_SVM:
+        return svm_run();
     case CASES_WRITERS:
         return writers_run();
     case CASES_DEFECTS:

@@ -71,6 +71,7 @@ static const struct word cases_words[] = {
     { "model", CASES_MODEL },
     { "defects", CASES_DEFECTS },
     { "writers", CASES_WRITERS },
+    { "svm", CASES_SVM },
     { NULL, 0 },
 };
 
