@@ -17,6 +17,7 @@
 #include "qemu/module.h"
 #include "qemu/timer.h"
 #include "qemu/units.h"
+#include "system/guest-memfd-internal.h"
 #include "../unit/guest-memfd-rig.h"
 
 #define TYPE_BENCH_PROVIDER "guest-memfd-provider-bench"
@@ -316,6 +317,32 @@ static void bench_slices(void)
            time_slice(2 * GUEST_MEMFD_SLICE_RUNS * 4 * KiB, 2));
 }
 
+/* What a device's request pays for each of its buffers. */
+static void bench_mapping(void)
+{
+    Rig *rig = machine(TYPE_BENCH_PROVIDER, 64 * MiB);
+    GuestMemfdBlock *block = rig->blocks[0];
+    int64_t start;
+    unsigned i;
+
+    zeroing.n = 0;
+    for (i = 0; i < 100; i++) {
+        uint64_t offset;
+
+        start = get_clock();
+        for (offset = 0; offset < 4 * MiB; offset += 4 * KiB) {
+            guest_memfd_mapping_add(block, offset, 4 * KiB);
+            guest_memfd_mapping_remove(block, offset, 4 * KiB);
+        }
+        add(&zeroing, (get_clock() - start) / (4 * MiB / (4 * KiB)));
+    }
+    sort(&zeroing);
+    printf("  \"map and unmap 4 KiB\": { \"best\": %" PRId64
+           ", \"median\": %" PRId64 " },\n", at(&zeroing, 0),
+           at(&zeroing, 50));
+    rig_free(rig);
+}
+
 int main(int argc, char **argv)
 {
     bool check = argc == 2 && g_str_equal(argv[1], "--check");
@@ -329,6 +356,7 @@ int main(int argc, char **argv)
     bench_block_size();
     bench_zeroing();
     bench_slices();
+    bench_mapping();
     printf("  \"met\": %s\n}\n", all_met ? "true" : "false");
     return check && !all_met ? EXIT_FAILURE : EXIT_SUCCESS;
 }
