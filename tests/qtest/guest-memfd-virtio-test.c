@@ -144,6 +144,10 @@ static void test_ring_busy(const void *args)
     g_assert_cmpint(to_private(q.qts, GM_GPA, GM_PAGE), ==, -EAGAIN);
     g_assert_cmpuint(writes_done(&q), ==, 1);
 
+    /* The memory map changes: 0xc8000 becomes RAM, in the host bridge. */
+    qtest_outl(q.qts, 0xcf8, 0x80000090);
+    qtest_outb(q.qts, 0xcfe, 0x33);
+    g_assert_cmpint(to_private(q.qts, GM_GPA, GM_PAGE), ==, -EAGAIN);
     reset(&q);
     g_assert_cmpint(to_private(q.qts, GM_GPA, GM_PAGE), ==, 0);
     gm_queue_end(&q);
