@@ -77,6 +77,27 @@ bool gm_dma_wait(GmDma *d, bool (*done)(GmDma *d))
     return false;
 }
 
+void gm_dma_set32(GmDma *d, unsigned offset, uint32_t value)
+{
+    qpci_io_writel(d->pci, d->bar, offset, value);
+}
+
+void gm_dma_set64(GmDma *d, unsigned offset, uint64_t value)
+{
+    gm_dma_set32(d, offset, value);
+    gm_dma_set32(d, offset + 4, value >> 32);
+}
+
+uint32_t gm_dma_get32(GmDma *d, unsigned offset)
+{
+    return qpci_io_readl(d->pci, d->bar, offset);
+}
+
+void gm_dma_map_bar0(GmDma *d)
+{
+    d->bar = qpci_iomap(d->pci, 0, NULL);
+}
+
 static void put_areas(GmDma *d)
 {
     unsigned i;
@@ -155,8 +176,16 @@ static void check_cell(GmDma *d, unsigned area, unsigned before,
         fail(d, area, before, private_first, "the request was not done");
     }
     gm_to_shared(d->qts, d->private, REACH);
+    d->private = 0;
+    if (d->driver->goes_on && !a->held) {
+        d->at[area] = AREAS + area * GM_PAGE;
+        if (!d->driver->request(d)) {
+            fail(d, area, before, private_first, "the device is dead");
+        }
+    }
     if (!works(d)) {
-        fail(d, area, before, private_first, "the next request was not done");
+        fail(d, area, before, private_first,
+             "the device is dead even after a reset");
     }
 }
 

@@ -39,6 +39,7 @@ typedef struct GmDriver {
     uint8_t devfn;              /* 0: no PCI device */
     unsigned queue;             /* of the driver's own */
     bool write;
+    bool goes_on;               /* without a reset, if no ring was private */
     GmArea areas[GM_AREAS_MAX];
 
     /* Once, after QEMU has started. */
@@ -85,6 +86,12 @@ void gm_dma_go(GmDma *d);
 void gm_dma_put(GmDma *d, uint64_t gpa, uint64_t size, uint8_t byte);
 /* Lets time go by until @done, for a while; returns whether it is. */
 bool gm_dma_wait(GmDma *d, bool (*done)(GmDma *d));
+
+/* Registers in @d->bar, and init() for devices that have them in BAR 0. */
+void gm_dma_set32(GmDma *d, unsigned offset, uint32_t value);
+void gm_dma_set64(GmDma *d, unsigned offset, uint64_t value);
+uint32_t gm_dma_get32(GmDma *d, unsigned offset);
+void gm_dma_map_bar0(GmDma *d);
 
 /* Adds the test /guest-memfd/dma/NAME. */
 void gm_dma_add(const GmDriver *driver);

@@ -31,18 +31,39 @@ typedef struct Row {
     uint8_t function;
     enum { ANY, WORDS, LONG } sizes;
     bool question;              /* neither reads nor writes */
-    bool host;                  /* gives a pointer */
+    bool host;                  /* gives a pointer: of one backend */
+    bool pages;                 /* an access of its own to each page */
     bool bql;                   /* in the main thread only */
 } Row;
 
 static const Row rows[] = {
-    { "ld-le", GMAD_LD_LE, WORDS, .bql = true },
-    { "st-le", GMAD_ST_LE, WORDS, .bql = true },
-    { "ld-be", GMAD_LD_BE, WORDS, .bql = true },
-    { "st-be", GMAD_ST_BE, WORDS, .bql = true },
-    { "ld", GMAD_LD, WORDS, .bql = true },
-    { "st", GMAD_ST, WORDS, .bql = true },
-    { "st-notdirty", GMAD_ST_NOTDIRTY, LONG, .bql = true },
+    { "rw-read", GMAD_RW_READ },
+    { "rw-write", GMAD_RW_WRITE },
+    { "read", GMAD_READ },
+    { "write", GMAD_WRITE },
+    { "ld-le", GMAD_LD_LE, WORDS },
+    { "st-le", GMAD_ST_LE, WORDS },
+    { "ld-be", GMAD_LD_BE, WORDS },
+    { "st-be", GMAD_ST_BE, WORDS },
+    { "ld", GMAD_LD, WORDS },
+    { "st", GMAD_ST, WORDS },
+    { "st-notdirty", GMAD_ST_NOTDIRTY, LONG },
+    { "dma-read", GMAD_DMA_READ },
+    { "dma-write", GMAD_DMA_WRITE },
+    { "sg-read", GMAD_SG_READ },
+    { "sg-write", GMAD_SG_WRITE },
+    { "map-read", GMAD_MAP_READ, .host = true },
+    { "map-write", GMAD_MAP_WRITE, .host = true },
+    { "cache-read", GMAD_CACHE_READ, .host = true },
+    { "cache-write", GMAD_CACHE_WRITE, .host = true },
+    { "cache-ld-le", GMAD_CACHE_LD_LE, WORDS, .host = true },
+    { "cache-st-le", GMAD_CACHE_ST_LE, WORDS, .host = true },
+    { "cache-ld-be", GMAD_CACHE_LD_BE, WORDS, .host = true },
+    { "cache-st-be", GMAD_CACHE_ST_BE, WORDS, .host = true },
+    { "set", GMAD_SET },
+    { "write-rom", GMAD_WRITE_ROM },
+    { "debug-read", GMAD_DEBUG_READ, .bql = true, .pages = true },
+    { "debug-write", GMAD_DEBUG_WRITE, .bql = true, .pages = true },
     { "valid-read", GMAD_VALID_READ, .question = true },
     { "valid-write", GMAD_VALID_WRITE, .question = true },
 };
@@ -65,6 +86,8 @@ static const Layout layouts[] = {
     { "cell 0 private, cell 1 shared", GM_CELL, true, false },
     { "cells 0 and 1 shared", GM_CELL, false, false },
 };
+
+static const Layout shared = { "shared", GM_GPA, false, false };
 
 static const uint16_t sizes[] = {
     1, 2, 3, 4, 5, 6, 7, 8, 12, 15, 16, 17, 32, 64, 100, 256, 511, 512, 513,
@@ -167,6 +190,28 @@ static bool memory_is_right(void)
            !memcmp(memory(border), table.expected + REACH, REACH);
 }
 
+/* What comes before a page, or before the other backend, is accessed first. */
+static bool may_be_in_part(uint64_t gpa, uint64_t size)
+{
+    const uint64_t next = ROUND_UP(gpa + 1, page_size());
+
+    return (table.row->host && gpa < GM_CELL && gpa + size > GM_CELL) ||
+           (table.row->pages && next < gpa + size);
+}
+
+/* That part of memory may be as it was, or written. */
+static void forget_part(uint64_t gpa, uint64_t size)
+{
+    const uint64_t begin = table.layout->border - REACH;
+    uint64_t i;
+
+    for (i = gpa; i < gpa + size; i++) {
+        if (!is_private(table.layout, i) && *memory(i) == FILL) {
+            *memory(i) = table.expected[i - begin];
+        }
+    }
+}
+
 static void check_read(uint64_t gpa, uint64_t size, int64_t status)
 {
     const unsigned at = gpa - (table.layout->border - REACH);
@@ -176,6 +221,10 @@ static void check_read(uint64_t gpa, uint64_t size, int64_t status)
                   ROUND_UP(size, 8));
     if (!status && memcmp(buffer, table.expected + at, size)) {
         fail("it read something else", gpa, size, status);
+    } else if (status && may_be_in_part(gpa, size)) {
+        if (memchr(buffer, GM_CANARY, size)) {
+            fail("it read private bytes", gpa, size, status);
+        }
     } else if (status && !gm_window_is_byte(buffer, size, FILL) &&
                !gm_window_is_byte(buffer, size, 0) &&
                !gm_window_is_byte(buffer, size, 0xff)) {
@@ -216,6 +265,9 @@ static bool check_cell(uint64_t gpa, uint64_t size)
         check_read(gpa, size, status);
     } else if (!status && good) {
         memset(table.expected + at, FILL, size);
+    }
+    if (status && may_be_in_part(gpa, size)) {
+        forget_part(gpa, size);
     }
     /* QEMU may write to the one before it sees the other. */
     if (!good && all_shared(table.layout, gpa, size)) {
@@ -326,7 +378,119 @@ static void test_row_iothread(const void *opaque)
     table.iothread = false;
 }
 
-/* --- the device -------------------------------------------------------- */
+/* --- caches that are kept ---------------------------------------------- */
+
+/* A ring: nobody makes a part of it private, while it is kept. */
+static void check_kept(uint64_t before, uint64_t size)
+{
+    const uint64_t gpa = GM_GPA - before;
+    int64_t kept, converted;
+
+    enter_layout(&shared);
+    kept = run(GMAD_KEEP, gpa, size);
+    converted = gm_convert(table.qts, GM_GPA, page_size(),
+                           GMTD_ATTR_PRIVATE | GMTD_ATTR_PRESERVE).status;
+    cells++;
+    if (kept || converted != (before < size ? -EAGAIN : 0)) {
+        fail("a page of a cache that is kept became private", gpa, size,
+             converted);
+    }
+    run(GMAD_DROP, gpa, size);
+    gm_to_private(table.qts, GM_GPA, page_size());
+    gm_to_shared(table.qts, GM_GPA, page_size());
+    leave_layout();
+}
+
+static void test_kept(void)
+{
+    static const Row row = { "kept" };
+    unsigned i, before;
+
+    gm_watchdog(table.qts, SECONDS_MAX);
+    table.row = &row;
+    table.failures = 0;
+    for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+        for (before = 0; before <= sizes[i]; before++) {
+            if (before <= 1 || sizes[i] - before <= 1) {
+                check_kept(before, sizes[i]);
+            }
+        }
+    }
+}
+
+/* --- the monitor ------------------------------------------------------- */
+
+#define OLD_FILE        "what was in the file before"
+
+/* All of it is in the file, or the file is what it was. */
+static void check_pmemsave(uint64_t gpa, uint64_t size, const char *path)
+{
+    const unsigned at = gpa - (table.layout->border - REACH);
+    g_autoptr(QDict) rsp = NULL;
+    g_autofree char *bytes = NULL;
+    bool done;
+    size_t got;
+
+    g_assert_true(g_file_set_contents(path, OLD_FILE, -1, NULL));
+    rsp = qtest_qmp(table.qts, "{ 'execute': 'pmemsave', 'arguments': "
+                    "{ 'val': %" PRIu64 ", 'size': %" PRIu64
+                    ", 'filename': %s } }", gpa, size, path);
+    done = !qdict_haskey(rsp, "error");
+    g_assert_true(g_file_get_contents(path, &bytes, &got, NULL));
+    cells++;
+    if (done != all_shared(table.layout, gpa, size) ||
+        (done && (got != size || memcmp(bytes, table.expected + at, size))) ||
+        (!done && strcmp(bytes, OLD_FILE))) {
+        fail(done ? "it was saved" : "it was not saved", gpa, size, got);
+    }
+}
+
+static void check_xp(uint64_t gpa, uint64_t size)
+{
+    const unsigned at = gpa - (table.layout->border - REACH);
+    g_autofree char *text = qtest_hmp(table.qts, "xp /%" PRIu64 "xb 0x%"
+                                      PRIx64, size, gpa);
+    g_autofree char *canary = g_strdup_printf("0x%02x", GM_CANARY);
+    g_autofree char *first = g_strdup_printf("0x%02x", table.expected[at]);
+    const bool done = !strstr(text, "Cannot access memory");
+
+    cells++;
+    if (done != all_shared(table.layout, gpa, size) ||
+        strstr(text, canary) || (done && !strstr(text, first))) {
+        fail(done ? "it was shown" : "it was not shown", gpa, size, 0);
+    }
+}
+
+static void test_monitor(void)
+{
+    static const Row row = { "monitor" };
+    static const uint16_t bytes[] = { 1, 2, 7, 8, 16, 100, 4096, 16384 };
+    g_autofree char *path = NULL;
+    unsigned i, j;
+    int fd = g_file_open_tmp("guest-memfd-XXXXXX", &path, NULL);
+
+    close(fd);
+    table.row = &row;
+    table.failures = 0;
+    for (i = 0; i < ARRAY_SIZE(layouts); i++) {
+        gm_watchdog(table.qts, SECONDS_MAX);
+        enter_layout(&layouts[i]);
+        for (j = 0; j < ARRAY_SIZE(bytes); j++) {
+            const uint64_t border = layouts[i].border, size = bytes[j];
+
+            check_pmemsave(border, size, path);
+            check_pmemsave(border - 1, size, path);
+            check_pmemsave(border - size, size, path);
+            check_pmemsave(border - size / 2, size, path);
+            /* The monitor reads a line of eight bytes at a time. */
+            check_xp(border, MIN(size, 8));
+            check_xp(border - MIN(size, 8), MIN(size, 8));
+            check_xp(border - MIN(size, 8) / 2, MIN(size, 8));
+        }
+        leave_layout();
+    }
+    unlink(path);
+}
 
 /* The device itself, on bad input. */
 static void test_device(void)
@@ -340,6 +504,8 @@ static void test_device(void)
     g_assert_cmpint(run(GMAD_ST_LE, GM_GPA, 16), ==, -EINVAL);
     g_assert_cmpint(run(GMAD_ST_NOTDIRTY, GM_GPA, 8), ==, -EINVAL);
     g_assert_cmpint(run(GMAD_CACHE_LD_LE, GM_GPA, 5), ==, -EINVAL);
+    g_assert_cmpint(run(GMAD_IS_IO, GM_GPA, 1), ==, 0);
+    g_assert_cmpint(run(GMAD_IS_IO, GMAD_BASE, 1), ==, -EFAULT);
 
     g_assert_cmpint(run(GMAD_KEEP, GM_GPA, 64), ==, 0);
     g_assert_cmpint(run(GMAD_KEEP, GM_GPA, 64), ==, -EBUSY);
@@ -385,6 +551,8 @@ int main(int argc, char **argv)
     for (i = 0; i < ARRAY_SIZE(rows); i++) {
         add_row(&rows[i]);
     }
+    qtest_add_func("/guest-memfd/table/kept", test_kept);
+    qtest_add_func("/guest-memfd/table/monitor", test_monitor);
     qtest_add_func("/guest-memfd/table/device", test_device);
 
     start();
