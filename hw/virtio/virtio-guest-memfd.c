@@ -4,7 +4,8 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * A device cannot touch such a buffer.  The request fails, and the device
- * goes on with the next one.
+ * goes on with the next one; it needs a reset where the driver could take the
+ * request for one that succeeded.
  */
 
 #include "qemu/osdep.h"
@@ -25,10 +26,29 @@ static bool has_hole(const struct iovec *iov, unsigned n)
     return false;
 }
 
+/*
+ * A request with buffers in both directions has a status, which the driver
+ * would take from what was there before.
+ */
+static bool report(VirtIODevice *vdev, VirtQueue *vq, VirtQueueElement *elem,
+                   unsigned *len)
+{
+    VirtioDeviceClass *k = VIRTIO_DEVICE_GET_CLASS(vdev);
+    const bool no_table = elem->in_num == 1 && !elem->out_num &&
+                          !elem->in_sg[0].iov_base && !elem->in_sg[0].iov_len;
+
+    if (no_table) {
+        return false;
+    }
+    if (k->fail_request) {
+        return k->fail_request(vdev, vq, elem, len);
+    }
+    return !elem->out_num || !elem->in_num;
+}
+
 bool virtio_fail_private(VirtIODevice *vdev, VirtQueue *vq,
                          VirtQueueElement *elem)
 {
-    VirtioDeviceClass *k = VIRTIO_DEVICE_GET_CLASS(vdev);
     unsigned len = 0;
 
     if (!guest_memfd_is_in_place() ||
@@ -37,11 +57,14 @@ bool virtio_fail_private(VirtIODevice *vdev, VirtQueue *vq,
         return false;
     }
     trace_virtio_fail_private(vdev, vq, elem);
-    if (k->fail_request) {
-        len = k->fail_request(vdev, vq, elem);
+    if (report(vdev, vq, elem, &len)) {
+        virtqueue_push(vq, elem, len);
+        virtio_notify(vdev, vq);
+    } else {
+        virtqueue_detach_element(vq, elem, 0);
+        virtio_error(vdev, "%s: a request in private memory cannot be failed",
+                     vdev->name);
     }
-    virtqueue_push(vq, elem, len);
-    virtio_notify(vdev, vq);
     g_free(elem);
     return true;
 }
