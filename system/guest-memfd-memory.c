@@ -14,6 +14,7 @@
 #include "qemu/bswap.h"
 #include "qemu/lockable.h"
 #include "qemu/rcu.h"
+#include "qemu/units.h"
 #include "system/address-spaces.h"
 #include "system/guest-memfd-memory.h"
 #include "system/guest-memfd-refused.h"
@@ -131,12 +132,22 @@ void guest_memfd_unmap(MemoryRegion *mr, hwaddr addr, hwaddr len)
 
 /* --- accesses of several parts ----------------------------------------- */
 
-/* What lies in one memory region. */
+/* At once, so that neither memory nor the wait of a conversion grows. */
+#define PIECE_PARTS 32
+#define PIECE_BYTES ((hwaddr)MiB)
+
+/* What lies in a row in one memory region. */
 typedef struct Part {
     MemoryRegion *mr;
     hwaddr addr;
     hwaddr len;
 } Part;
+
+typedef struct Piece {
+    Part parts[PIECE_PARTS];
+    unsigned n;
+    hwaddr len;
+} Piece;
 
 static bool is_write(const GuestMemfdAccess *a)
 {
@@ -149,23 +160,33 @@ static bool is_memory(const GuestMemfdAccess *a, const Part *part)
            guest_memfd_is_mappable(part->mr, is_write(a), a->attrs);
 }
 
-static GArray *translate(const GuestMemfdAccess *a, hwaddr addr, hwaddr len)
+static bool follows(const Part *part, const Part *last)
 {
-    GArray *parts = g_array_new(false, false, sizeof(Part));
+    return part->mr == last->mr && part->addr == last->addr + last->len;
+}
+
+/* The beginning of [addr, addr + len), which is not empty. */
+static void translate(const GuestMemfdAccess *a, hwaddr addr, hwaddr len,
+                      Piece *piece)
+{
     Part part;
 
-    while (len) {
-        part.len = len;
-        part.mr = a->translate(a->opaque, addr, &part.addr, &part.len,
-                               is_write(a), a->attrs);
+    len = MIN(len, PIECE_BYTES);
+    for (piece->n = piece->len = 0; piece->len < len; piece->len += part.len) {
+        part.len = len - piece->len;
+        part.mr = a->translate(a->opaque, addr + piece->len, &part.addr,
+                               &part.len, is_write(a), a->attrs);
         if (!is_memory(a, &part)) {
             part.len = memory_access_size(part.mr, part.len, part.addr);
         }
-        g_array_append_val(parts, part);
-        addr += part.len;
-        len -= part.len;
+        if (piece->n && follows(&part, &piece->parts[piece->n - 1])) {
+            piece->parts[piece->n - 1].len += part.len;
+        } else if (piece->n < PIECE_PARTS) {
+            piece->parts[piece->n++] = part;
+        } else {
+            return;
+        }
     }
-    return parts;
 }
 
 static bool is_private(const GuestMemfdAccess *a, const Part *part)
@@ -221,22 +242,27 @@ static void copy_part(const GuestMemfdAccess *a, const Part *part,
     }
 }
 
-/* A register; there is no reason to keep conversions waiting for it. */
-static MemTxResult access_register(const GuestMemfdAccess *a,
-                                   const Part *part, uint8_t *buf)
+/* Registers; there is no reason to keep conversions waiting for them. */
+static MemTxResult access_registers(const GuestMemfdAccess *a,
+                                    const Part *part, uint8_t *buf)
 {
+    const bool set = a->kind == GUEST_MEMFD_ACCESS_SET;
+    MemTxResult result = MEMTX_OK;
     uint8_t fill[8];
-    hwaddr len = part->len;
+    hwaddr done, l;
 
     if (a->kind == GUEST_MEMFD_ACCESS_ROM) {
         return MEMTX_OK;
     }
-    if (a->kind == GUEST_MEMFD_ACCESS_SET) {
-        memset(fill, a->fill, sizeof(fill));
-        buf = fill;
+    memset(fill, a->fill, sizeof(fill));
+    for (done = 0; done < part->len; done += l) {
+        const hwaddr len = part->len - done, addr = part->addr + done;
+
+        l = memory_access_size(part->mr, len, addr);
+        result |= flatview_access_step(a->attrs, set ? fill : buf + done, len,
+                                       addr, &l, part->mr, is_write(a));
     }
-    return flatview_access_step(a->attrs, buf, len, part->addr, &len,
-                                part->mr, is_write(a));
+    return result;
 }
 
 /* From @part to the next register.  @buf is moved on. */
@@ -261,46 +287,81 @@ static bool copy_memory(const GuestMemfdAccess *a, const Part **part,
     return true;
 }
 
-/* Nothing is copied from @part on. */
-static MemTxResult refuse(const GuestMemfdAccess *a, const Part *part,
-                          const Part *end, uint8_t *buf)
+/* Nothing is copied from @pos on. */
+static MemTxResult refuse(const GuestMemfdAccess *a, uint8_t *pos,
+                          uint8_t *buf, hwaddr len)
 {
     guest_memfd_count_refused();
-    for (; part < end && a->kind == GUEST_MEMFD_ACCESS_READ; part++) {
-        memset(buf, 0, part->len);
-        buf += part->len;
+    if (a->kind == GUEST_MEMFD_ACCESS_READ) {
+        memset(pos, 0, buf + len - pos);
     }
     return MEMTX_ACCESS_ERROR;
 }
 
-static MemTxResult access_parts(const GuestMemfdAccess *a, const Part *part,
-                                const Part *end, uint8_t *buf)
+static bool may_begin(const GuestMemfdAccess *a, const Piece *piece)
 {
-    MemTxResult result = MEMTX_OK;
-
-    if (!begin(a, part, end)) {
-        return refuse(a, part, end, buf);
+    if (!begin(a, piece->parts, piece->parts + piece->n)) {
+        return false;
     }
     guest_memfd_access_end();
+    return true;
+}
+
+/* False: a page is private, and nothing is copied from *pos on. */
+static bool access_piece(const GuestMemfdAccess *a, const Piece *piece,
+                         uint8_t **pos, MemTxResult *result)
+{
+    const Part *part = piece->parts, *end = part + piece->n;
+
     while (part < end) {
-        if (!is_memory(a, part)) {
-            result |= access_register(a, part, buf);
-            buf += a->kind == GUEST_MEMFD_ACCESS_SET ? 0 : part->len;
+        if (is_memory(a, part)) {
+            if (!copy_memory(a, &part, end, pos)) {
+                return false;
+            }
+        } else {
+            *result |= access_registers(a, part, *pos);
+            *pos += a->kind == GUEST_MEMFD_ACCESS_SET ? 0 : part->len;
             part++;
-        } else if (!copy_memory(a, &part, end, &buf)) {
-            return result | refuse(a, part, end, buf);
         }
     }
-    return result;
+    return true;
+}
+
+/* @piece is the last one that was looked at. */
+static bool may_access(const GuestMemfdAccess *a, hwaddr addr, hwaddr len,
+                       Piece *piece)
+{
+    for (; len; addr += piece->len, len -= piece->len) {
+        translate(a, addr, len, piece);
+        if (!may_begin(a, piece)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 MemTxResult guest_memfd_access(const GuestMemfdAccess *a, hwaddr addr,
                                void *buf, hwaddr len)
 {
-    g_autoptr(GArray) parts = translate(a, addr, len);
-    const Part *first = &g_array_index(parts, Part, 0);
+    MemTxResult result = MEMTX_OK;
+    uint8_t *pos = buf;
+    hwaddr done;
+    Piece piece;
+    bool short_one;
 
-    return access_parts(a, first, first + parts->len, buf);
+    if (!may_access(a, addr, len, &piece)) {
+        return refuse(a, buf, buf, len);
+    }
+    short_one = piece.len == len;
+    for (done = 0; done < len; done += piece.len) {
+        if (!short_one) {
+            translate(a, addr + done, len - done, &piece);
+        }
+        if (!access_piece(a, &piece, &pos, &result)) {
+            return result | refuse(a, pos, buf, len);
+        }
+    }
+    return result;
 }
 
 MemTxResult guest_memfd_access_part(const GuestMemfdAccess *a, hwaddr addr,

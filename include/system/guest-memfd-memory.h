@@ -65,7 +65,8 @@ GuestMemfdAccess guest_memfd_access_of(FlatView *fv, MemTxAttrs attrs,
  * If a page of it is private, nothing is read or written, @buf is filled with
  * zeros by a read, and MEMTX_ACCESS_ERROR is returned.  No page of it becomes
  * private before the end.  Registers in the middle are accessed in their
- * turn, and the memory that follows them is looked at once more.
+ * turn, and the memory that follows them is looked at once more; so is each
+ * further MiB, or what follows 32 ranges of regions.  @len may be anything.
  *
  * Called in an RCU read-side critical section, without locks of blocks.
  */

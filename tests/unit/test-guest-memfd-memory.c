@@ -4,10 +4,14 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * The address space: block a, other RAM, a register of 8 bytes, and block
- * b, which a device finds page by page, as behind an IOMMU.
+ * b, which a device finds page by page, as behind an IOMMU.  Far away are
+ * unassigned memory and, behind it, the pages of b over and over.
  */
 
 #include "qemu/osdep.h"
+#include <malloc.h>
+#include "qemu/cutils.h"
+#include "qemu/units.h"
 #include "system/address-spaces.h"
 #include "system/guest-memfd-internal.h"
 #include "system/guest-memfd-memory.h"
@@ -23,12 +27,17 @@
 #define AT_B        (AT_REGISTER + 8)
 #define END         (AT_B + PAGES * PAGE)
 
+#define AT_NOTHING  (1ULL << 40)
+#define NOTHING     (16 * MiB)
+#define AT_B_AGAIN  (AT_NOTHING + NOTHING)
+
 static Rig *rig;
 static RAMBlock blocks[3];          /* a, b, other RAM */
-static MemoryRegion mrs[4];         /* the same, the register */
+static MemoryRegion mrs[5];         /* the same, the register, nothing */
 static uint8_t *ram;
 static uint8_t reg[8];
 static unsigned register_accesses, refused;
+static size_t allocated, allocated_max;
 static GString *dirty;
 
 /* --- the rest of QEMU --------------------------------------------------- */
@@ -58,14 +67,26 @@ void fake_memory_dirty(MemoryRegion *mr, hwaddr addr, hwaddr length)
 
 int memory_access_size(MemoryRegion *mr, unsigned l, hwaddr addr)
 {
-    return MIN(l, 8 - addr);
+    return mr == &mrs[4] ? MIN(l, 4) : MIN(l, 8 - addr);
+}
+
+static size_t heap(void)
+{
+    const struct mallinfo2 info = mallinfo2();
+
+    return info.uordblks + info.hblkhd;
 }
 
 void fake_memory_register(MemoryRegion *mr, hwaddr addr, void *buf,
                           hwaddr len, bool is_write)
 {
-    g_assert_true(mr == &mrs[3]);
     register_accesses++;
+    if (mr == &mrs[4]) {
+        g_assert_cmphex(len, ==, 4);
+        allocated_max = MAX(allocated_max, heap());
+        return;
+    }
+    g_assert_true(mr == &mrs[3]);
     memcpy(is_write ? reg + addr : buf, is_write ? buf : reg + addr, len);
 }
 
@@ -80,6 +101,13 @@ static MemoryRegion *in(MemoryRegion *mr, hwaddr addr, hwaddr size,
 MemoryRegion *flatview_translate(FlatView *fv, hwaddr addr, hwaddr *xlat,
                                  hwaddr *plen, bool is_write, MemTxAttrs attrs)
 {
+    if (addr >= AT_NOTHING && addr < AT_B_AGAIN) {
+        *xlat = addr;
+        return &mrs[4];
+    }
+    if (addr >= AT_B_AGAIN) {
+        addr = AT_B + (addr - AT_B_AGAIN) % (PAGES * PAGE);
+    }
     g_assert_cmphex(addr, <, END);
     if (addr < AT_RAM) {
         return in(&mrs[0], addr, AT_RAM, xlat, plen);
@@ -244,6 +272,68 @@ static void test_parts(void)
     end();
 }
 
+/* Whatever there is of it, an access takes no memory. */
+static void test_bounded(void)
+{
+    const GuestMemfdAccess writes = access_of(GUEST_MEMFD_ACCESS_WRITE);
+    const hwaddr len = NOTHING + PAGE;
+    GuestMemfdAccess set = access_of(GUEST_MEMFD_ACCESS_SET);
+    g_autofree uint8_t *buf = g_malloc0(len);
+
+    start();
+    set.fill = 0x99;
+    /* The page behind it decides. */
+    convert(1, 3, TO_PRIVATE);
+    g_assert_cmphex(guest_memfd_access(&set, AT_NOTHING, NULL, len), ==,
+                    MEMTX_ACCESS_ERROR);
+    g_assert_cmphex(guest_memfd_access(&writes, AT_NOTHING, buf, len), ==,
+                    MEMTX_ACCESS_ERROR);
+    g_assert_cmpuint(register_accesses, ==, 0);
+    convert(1, 3, TO_SHARED);
+
+    allocated = allocated_max = heap();
+    g_assert_cmphex(guest_memfd_access(&set, AT_NOTHING, NULL, len), ==,
+                    MEMTX_OK);
+    g_assert_cmpuint(register_accesses, ==, NOTHING / 4);
+    g_assert_cmphex(blocks[1].host[3 * PAGE], ==, 0x99);
+    g_assert_cmphex(guest_memfd_access(&writes, AT_NOTHING, buf, len), ==,
+                    MEMTX_OK);
+    g_assert_cmphex(blocks[1].host[3 * PAGE], ==, 0);
+    g_assert_cmphex(allocated_max - allocated, <, MiB);
+    end();
+}
+
+/* Many pages that are not in a row. */
+static void test_scattered(void)
+{
+    enum { N = 99 };
+    const GuestMemfdAccess reads = access_of(GUEST_MEMFD_ACCESS_READ);
+    const GuestMemfdAccess writes = access_of(GUEST_MEMFD_ACCESS_WRITE);
+    g_autofree uint8_t *buf = g_malloc(N * PAGE);
+    unsigned i;
+
+    start();
+    for (i = 0; i < PAGES; i++) {
+        memset(blocks[1].host + i * PAGE, i + 1, PAGE);
+    }
+    g_assert_cmphex(guest_memfd_access(&reads, AT_B_AGAIN, buf, N * PAGE), ==,
+                    MEMTX_OK);
+    for (i = 0; i < N * PAGE; i++) {
+        g_assert_cmphex(buf[i], ==, PAGES - i / PAGE % PAGES);
+    }
+    memset(buf, 0x55, N * PAGE);
+    g_assert_cmphex(guest_memfd_access(&writes, AT_B_AGAIN, buf, N * PAGE),
+                    ==, MEMTX_OK);
+    g_assert_cmphex(blocks[1].host[0], ==, 0x55);
+    g_assert_cmphex(blocks[1].host[PAGES * PAGE - 1], ==, 0x55);
+
+    convert(1, 0, TO_PRIVATE);
+    g_assert_cmphex(guest_memfd_access(&reads, AT_B_AGAIN, buf, N * PAGE), ==,
+                    MEMTX_ACCESS_ERROR);
+    g_assert_true(buffer_is_zero(buf, N * PAGE));
+    end();
+}
+
 /* What was written is dirty, and it alone. */
 static void test_dirty(void)
 {
@@ -332,6 +422,8 @@ int main(int argc, char **argv)
 
     g_test_add_func("/guest-memfd/memory/all-or-nothing", test_all_or_nothing);
     g_test_add_func("/guest-memfd/memory/parts", test_parts);
+    g_test_add_func("/guest-memfd/memory/bounded", test_bounded);
+    g_test_add_func("/guest-memfd/memory/scattered", test_scattered);
     g_test_add_func("/guest-memfd/memory/dirty", test_dirty);
     g_test_add_func("/guest-memfd/memory/vcpu", test_vcpu);
     g_test_add_func("/guest-memfd/memory/end", test_end);
