@@ -176,7 +176,15 @@ int guest_memfd_for_each_section(GuestMemfdConversion *c,
 
 bool guest_memfd_is_interrupted(const GuestMemfdConversion *c)
 {
-    return c->engine->interrupted && c->engine->interrupted(c->engine);
+    switch (c->engine->interrupted ? c->engine->interrupted(c->engine) :
+            GUEST_MEMFD_INTERRUPT_NONE) {
+    case GUEST_MEMFD_INTERRUPT_NONE:
+        return false;
+    case GUEST_MEMFD_INTERRUPT_RESET:
+        return c->req->origin != GUEST_MEMFD_ORIGIN_RESET;
+    default:
+        return true;
+    }
 }
 
 static int try_once(GuestMemfdConversion *c, bool *again)

@@ -158,14 +158,18 @@ static void broken(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
 }
 
 /* Must the thread give up waiting, so that the VM can stop or end? */
-static bool interrupted(GuestMemfdEngine *engine)
+static GuestMemfdInterrupt interrupted(GuestMemfdEngine *engine)
 {
     const CPUState *cpu = current_cpu;
 
-    if (cpu && (qatomic_read(&cpu->stop) || qatomic_read(&cpu->unplug))) {
-        return true;
+    if (qemu_shutdown_requested_get()) {
+        return GUEST_MEMFD_INTERRUPT_END;
     }
-    return qemu_shutdown_requested_get() || qemu_reset_requested_get();
+    if (cpu && (qatomic_read(&cpu->stop) || qatomic_read(&cpu->unplug))) {
+        return GUEST_MEMFD_INTERRUPT_RESET;
+    }
+    return qemu_reset_requested_get() ? GUEST_MEMFD_INTERRUPT_RESET :
+                                        GUEST_MEMFD_INTERRUPT_NONE;
 }
 
 static void count_turn(void *opaque)

@@ -80,6 +80,17 @@ typedef struct GuestMemfdDecision {
     int error;
 } GuestMemfdDecision;
 
+/*
+ * @GUEST_MEMFD_INTERRUPT_RESET: the VM is to stop or to be reset.  A request
+ * of a reset itself goes on: the guest cannot start without it.
+ * @GUEST_MEMFD_INTERRUPT_END: QEMU ends
+ */
+typedef enum GuestMemfdInterrupt {
+    GUEST_MEMFD_INTERRUPT_NONE,
+    GUEST_MEMFD_INTERRUPT_RESET,
+    GUEST_MEMFD_INTERRUPT_END,
+} GuestMemfdInterrupt;
+
 /* A conversion as it was asked for.  @gpa and @size are in bytes. */
 typedef struct GuestMemfdRequest {
     hwaddr gpa;
@@ -353,11 +364,10 @@ struct GuestMemfdEngine {
                           uint64_t size);
 
     /*
-     * @interrupted: must the request end, for a stop, a reset, or the end of
-     * QEMU?  Asked before the engine waits and between slices, with any of
-     * its locks held.  May be NULL.
+     * @interrupted: why a request must end.  Asked before the engine waits
+     * and between slices, with any of its locks held.  May be NULL.
      */
-    bool (*interrupted)(GuestMemfdEngine *engine);
+    GuestMemfdInterrupt (*interrupted)(GuestMemfdEngine *engine);
 
     /*
      * @between_slices: let those in who wait for the locks of a large

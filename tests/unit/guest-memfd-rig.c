@@ -356,7 +356,7 @@ static void note_broken(GuestMemfdBlock *block, uint64_t offset,
     rig_note(rig, block, "broken", block->name, offset, size, "");
 }
 
-static bool interrupted(GuestMemfdEngine *engine)
+static GuestMemfdInterrupt interrupted(GuestMemfdEngine *engine)
 {
     return qatomic_read(&container_of(engine, Rig, engine)->interrupted);
 }

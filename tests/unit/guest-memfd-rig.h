@@ -93,7 +93,7 @@ struct Rig {
     unsigned pauses;                /* on the way back, with locks */
     unsigned slices;                /* after which others were let in */
     unsigned broken;
-    bool interrupted;
+    GuestMemfdInterrupt interrupted;
     void (*on_lookup)(Rig *rig);
     void (*on_sleep)(Rig *rig);
     void (*on_slice)(Rig *rig);

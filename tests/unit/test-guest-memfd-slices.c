@@ -289,13 +289,13 @@ static void test_retry(void)
 
 static void interrupt(Rig *rig)
 {
-    rig->interrupted = true;
+    rig->interrupted = GUEST_MEMFD_INTERRUPT_RESET;
 }
 
 static void interrupt_wait(Rig *rig)
 {
     rig->convert_fault.count = 1;
-    rig->interrupted = true;
+    rig->interrupted = GUEST_MEMFD_INTERRUPT_RESET;
 }
 
 /* It is over when the VM is to stop, however much patience there is left. */
@@ -341,9 +341,35 @@ static void test_interrupted_slices(void)
     rig_expect_state(rig->blocks[0], "P8 S8");
     g_assert_cmpuint(failures(rig->blocks[0], -EAGAIN), ==, 1);
 
-    rig->interrupted = false;
+    rig->interrupted = GUEST_MEMFD_INTERRUPT_NONE;
     rig->on_slice = NULL;
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 0, 16), ==, 0);
+    rig_free(rig);
+}
+
+static int reset(Rig *rig, GuestMemfdInterrupt interrupt)
+{
+    GuestMemfdRequest req = rig_request(TO_SHARED, ZERO, 0, 16);
+
+    req.origin = GUEST_MEMFD_ORIGIN_RESET;
+    rig->interrupted = interrupt;
+    return guest_memfd_engine_convert_block(&rig->engine, rig->blocks[0],
+                                            &req, NULL);
+}
+
+/* The guest asks for one more reset while QEMU resets it. */
+static void test_interrupted_reset(void)
+{
+    Rig *rig = sliced(16);
+
+    rig_prepare_private(rig, 0, 16);
+    g_assert_cmpint(reset(rig, GUEST_MEMFD_INTERRUPT_END), ==, -EAGAIN);
+    rig_expect_state(rig->blocks[0], "S4 P12");
+
+    rig->convert_fault = (RigFault) { .count = 1, .error = -EAGAIN };
+    g_assert_cmpint(reset(rig, GUEST_MEMFD_INTERRUPT_RESET), ==, 0);
+    g_assert_cmpuint(rig->sleeps, ==, 1);
+    rig_expect_state(rig->blocks[0], "S16");
     rig_free(rig);
 }
 
@@ -365,6 +391,7 @@ int main(int argc, char **argv)
         { "failure/retry", test_retry },
         { "interrupted/wait", test_interrupted_wait },
         { "interrupted/slices", test_interrupted_slices },
+        { "interrupted/reset", test_interrupted_reset },
     };
     unsigned i;
 
