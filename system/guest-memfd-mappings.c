@@ -10,9 +10,9 @@
  * barrier in between on both sides: one of them sees the other.
  *
  * Counters do not know whose they are.  So each mapping is also entered in
- * a hash table by its place and size, and removing one that is not there
- * changes nothing: the pages of the mapping that was meant stay shared, and
- * no other mapping loses its pages.
+ * a hash table by its place and size, which the guest chooses, and removing
+ * one that is not there changes nothing: the pages of the mapping that was
+ * meant stay shared, and no other mapping loses its pages.
  *
  * A group and the mappings that begin there are guarded by one of several
  * spinlocks, which is the only lock that a mapping takes, and of atomic
@@ -26,23 +26,23 @@
 #include "qemu/madvise.h"
 #include "qemu/memalign.h"
 #include "qemu/thread.h"
+#include "qemu/xxhash.h"
 #include "guest-memfd-internal.h"
 #include "trace.h"
 
 #define GROUP_PAGES 512
 #define SHARDS      64
-#define BUCKETS     64
 
 typedef struct Mapping {
     uint64_t offset;
     uint64_t size;
-    struct Mapping *next;
+    uint64_t count;             /* so often mapped */
 } Mapping;
 
 typedef struct Shard {
     QemuSpin lock;
+    GHashTable *mappings;       /* a set of Mapping */
     Mapping *unused;
-    Mapping *buckets[BUCKETS];
 } QEMU_ALIGNED(64) Shard;
 
 /* Counters are written with the shard's lock, and read by all. */
@@ -56,6 +56,28 @@ struct GuestMemfdMappings {
 static uint64_t page_of(uint64_t offset)
 {
     return offset / guest_memfd_page_size();
+}
+
+static uint32_t seed;
+
+static void __attribute__((__constructor__)) init_seed(void)
+{
+    seed = g_random_int();
+}
+
+/* A guest cannot choose ranges that share a bucket. */
+static guint hash(gconstpointer key)
+{
+    const Mapping *mapping = key;
+
+    return qemu_xxhash5(mapping->offset, mapping->size, seed);
+}
+
+static gboolean equal(gconstpointer a, gconstpointer b)
+{
+    const Mapping *x = a, *y = b;
+
+    return x->offset == y->offset && x->size == y->size;
 }
 
 bool guest_memfd_mappings_init(GuestMemfdBlock *block, Error **errp)
@@ -82,31 +104,21 @@ bool guest_memfd_mappings_init(GuestMemfdBlock *block, Error **errp)
     memset(m->shards, 0, SHARDS * sizeof(m->shards[0]));
     for (i = 0; i < SHARDS; i++) {
         qemu_spin_init(&m->shards[i].lock);
+        m->shards[i].mappings = g_hash_table_new_full(hash, equal, g_free,
+                                                      NULL);
     }
     block->mappings = m;
     return true;
 }
 
-static void free_list(Mapping *mapping)
-{
-    while (mapping) {
-        Mapping *next = mapping->next;
-
-        g_free(mapping);
-        mapping = next;
-    }
-}
-
 void guest_memfd_mappings_destroy(GuestMemfdBlock *block)
 {
     GuestMemfdMappings *m = block->mappings;
-    unsigned i, j;
+    unsigned i;
 
     for (i = 0; i < SHARDS; i++) {
-        free_list(m->shards[i].unused);
-        for (j = 0; j < BUCKETS; j++) {
-            free_list(m->shards[i].buckets[j]);
-        }
+        g_hash_table_unref(m->shards[i].mappings);
+        g_free(m->shards[i].unused);
     }
     qemu_anon_ram_free(m->pages, m->pages_bytes);
     qemu_vfree(m->shards);
@@ -146,27 +158,35 @@ static void count_other_groups(GuestMemfdMappings *m, uint64_t first,
     }
 }
 
-static Mapping **bucket_of(Shard *shard, uint64_t offset)
+static Mapping *new_mapping(Shard *shard, const Mapping *key)
 {
-    /* Buffers in one page should not share a bucket, nor those in a row. */
-    return &shard->buckets[(offset >> 4 ^ offset >> 12) % BUCKETS];
+    Mapping *mapping = shard->unused ?: g_new(Mapping, 1);
+
+    shard->unused = NULL;
+    *mapping = *key;
+    g_hash_table_add(shard->mappings, mapping);
+    return mapping;
+}
+
+/* One is kept, so that a request of a device allocates nothing. */
+static void free_mapping(Shard *shard, Mapping *mapping)
+{
+    g_hash_table_steal(shard->mappings, mapping);
+    g_free(shard->unused);
+    shard->unused = mapping;
 }
 
 static void enter(GuestMemfdMappings *m, uint64_t offset, uint64_t size)
 {
     const uint64_t first = page_of(offset), last = page_of(offset + size - 1);
+    const Mapping key = { .offset = offset, .size = size };
     Shard *shard = shard_of(m, first / GROUP_PAGES);
-    Mapping **link = bucket_of(shard, offset), *mapping;
+    Mapping *mapping;
 
     qemu_spin_lock(&shard->lock);
-    mapping = shard->unused;
-    if (likely(mapping)) {
-        shard->unused = mapping->next;
-    } else {
-        mapping = g_new(Mapping, 1);
-    }
-    *mapping = (Mapping) { offset, size, *link };
-    *link = mapping;
+    mapping = g_hash_table_lookup(shard->mappings, &key) ?:
+              new_mapping(shard, &key);
+    mapping->count++;
     count_in_group(m, first / GROUP_PAGES, first, last, 1);
     qemu_spin_unlock(&shard->lock);
     count_other_groups(m, first, last, 1);
@@ -175,18 +195,16 @@ static void enter(GuestMemfdMappings *m, uint64_t offset, uint64_t size)
 static bool leave(GuestMemfdMappings *m, uint64_t offset, uint64_t size)
 {
     const uint64_t first = page_of(offset), last = page_of(offset + size - 1);
+    const Mapping key = { .offset = offset, .size = size };
     Shard *shard = shard_of(m, first / GROUP_PAGES);
-    Mapping **link = bucket_of(shard, offset), *mapping;
+    Mapping *mapping;
 
     qemu_spin_lock(&shard->lock);
-    while ((mapping = *link) &&
-           (mapping->offset != offset || mapping->size != size)) {
-        link = &mapping->next;
-    }
+    mapping = g_hash_table_lookup(shard->mappings, &key);
     if (likely(mapping)) {
-        *link = mapping->next;
-        mapping->next = shard->unused;
-        shard->unused = mapping;
+        if (!--mapping->count) {
+            free_mapping(shard, mapping);
+        }
         count_in_group(m, first / GROUP_PAGES, first, last, -1);
     }
     qemu_spin_unlock(&shard->lock);

@@ -18,6 +18,7 @@
 #include "qapi/error.h"
 #include "qemu/bitmap.h"
 #include "qemu/units.h"
+#include "system/guest-memfd-internal.h"
 #include "../guest-memfd/test-number.h"
 #include "guest-memfd-counted.h"
 #include "guest-memfd-rig.h"
@@ -276,6 +277,26 @@ static void test_touched(void)
     rig_free(rig);
 }
 
+/* So many mappings of ranges that a guest chooses cost the same each. */
+static void test_many_mappings(void)
+{
+    enum { N = 16384 };
+    Rig *rig = rig_new_simple(512);
+    GuestMemfdBlock *block = rig->blocks[0];
+    unsigned i;
+
+    cost = (Cost) { };
+    for (i = 1; i <= N; i++) {
+        g_assert_true(guest_memfd_mapping_add(block, 0, i));
+    }
+    for (i = 1; i <= N; i++) {
+        g_assert_true(guest_memfd_mapping_remove(block, 0, i));
+    }
+    g_test_message("%" PRIu64 " basic blocks for a mapping", cost.blocks / N);
+    g_assert_cmpuint(cost.blocks, <=, 200 * N);
+    rig_free(rig);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -283,5 +304,6 @@ int main(int argc, char **argv)
     g_test_add_func("/guest-memfd/scale/looking", test_looking);
     g_test_add_func("/guest-memfd/scale/lengths", test_lengths);
     g_test_add_func("/guest-memfd/scale/touched", test_touched);
+    g_test_add_func("/guest-memfd/scale/many-mappings", test_many_mappings);
     return g_test_run();
 }
