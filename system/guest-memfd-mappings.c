@@ -5,9 +5,11 @@
  *
  * A mapping keeps its pages shared.  Each page has a counter, and so has
  * each group of pages, so that a conversion of much memory has little to
- * look at.  A mapping is counted before the record of states is read, and a
- * conversion changes the record before it reads the counters, with a full
- * barrier in between on both sides: one of them sees the other.
+ * look at.  A group that a mapping covers is counted as a whole, so that a
+ * large mapping has little to count.  A mapping is counted before the record
+ * of states is read, and a conversion changes the record before it reads the
+ * counters, with a full barrier in between on both sides: one of them sees
+ * the other.
  *
  * Counters do not know whose they are.  So each mapping is also entered in
  * a hash table by its place and size, which the guest chooses, and removing
@@ -45,10 +47,16 @@ typedef struct Shard {
     Mapping *unused;
 } QEMU_ALIGNED(64) Shard;
 
+/* Of one group of pages. */
+typedef struct Group {
+    uint32_t some;              /* mappings of a part of it */
+    uint32_t whole;             /* mappings of all of it */
+} Group;
+
 /* Counters are written with the shard's lock, and read by all. */
 struct GuestMemfdMappings {
     uint32_t *pages;            /* most are never touched */
-    uint32_t *groups;
+    Group *groups;
     size_t pages_bytes;
     Shard *shards;
 };
@@ -99,7 +107,7 @@ bool guest_memfd_mappings_init(GuestMemfdBlock *block, Error **errp)
     m->pages_bytes = bytes;
     /* A huge page of counters would be cleared for the first mapping. */
     qemu_madvise(m->pages, m->pages_bytes, QEMU_MADV_NOHUGEPAGE);
-    m->groups = g_new0(uint32_t, DIV_ROUND_UP(pages, GROUP_PAGES));
+    m->groups = g_new0(Group, DIV_ROUND_UP(pages, GROUP_PAGES));
     m->shards = qemu_memalign(64, SHARDS * sizeof(m->shards[0]));
     memset(m->shards, 0, SHARDS * sizeof(m->shards[0]));
     for (i = 0; i < SHARDS; i++) {
@@ -135,10 +143,17 @@ static Shard *shard_of(GuestMemfdMappings *m, uint64_t group)
 static void count_in_group(GuestMemfdMappings *m, uint64_t group,
                            uint64_t first, uint64_t last, uint32_t by)
 {
-    uint64_t page = MAX(first, group * GROUP_PAGES);
+    const uint64_t start = group * GROUP_PAGES;
+    const uint64_t end = start + GROUP_PAGES - 1;
+    Group *g = &m->groups[group];
+    uint64_t page = MAX(first, start);
 
-    last = MIN(last, group * GROUP_PAGES + GROUP_PAGES - 1);
-    qatomic_set(&m->groups[group], m->groups[group] + by);
+    if (first <= start && last >= end) {
+        qatomic_set(&g->whole, g->whole + by);
+        return;
+    }
+    last = MIN(last, end);
+    qatomic_set(&g->some, g->some + by);
     for (; page <= last; page++) {
         qatomic_set(&m->pages[page], m->pages[page] + by);
     }
@@ -262,13 +277,17 @@ bool guest_memfd_block_is_mapped(const GuestMemfdBlock *block,
 
     smp_mb();                   /* pairs with try_enter() */
     while (page < end) {
-        if (!qatomic_read(&m->groups[page / GROUP_PAGES])) {
-            page = ROUND_UP(page + 1, GROUP_PAGES);
-        } else if (!qatomic_read(&m->pages[page])) {
-            page++;
-        } else {
+        const Group *group = &m->groups[page / GROUP_PAGES];
+
+        if (qatomic_read(&group->whole) ||
+            (qatomic_read(&group->some) && qatomic_read(&m->pages[page]))) {
             *busy = page * guest_memfd_page_size();
             return true;
+        }
+        if (qatomic_read(&group->some)) {
+            page++;
+        } else {
+            page = ROUND_UP(page + 1, GROUP_PAGES);
         }
     }
     return false;

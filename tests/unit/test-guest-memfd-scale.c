@@ -277,6 +277,20 @@ static void test_touched(void)
     rig_free(rig);
 }
 
+/* A large mapping counts its groups of pages, not its pages. */
+static void test_large_mapping(void)
+{
+    Rig *rig = rig_new_simple(4 * GiB / page_size());
+    GuestMemfdBlock *block = rig->blocks[0];
+
+    cost = (Cost) { };
+    g_assert_true(guest_memfd_mapping_add(block, 1, block->size - 2));
+    g_assert_true(guest_memfd_mapping_remove(block, 1, block->size - 2));
+    g_test_message("%" PRIu64 " basic blocks", cost.blocks);
+    g_assert_cmpuint(cost.blocks, <=, block->size / page_size() / 4);
+    rig_free(rig);
+}
+
 /* So many mappings of ranges that a guest chooses cost the same each. */
 static void test_many_mappings(void)
 {
@@ -304,6 +318,7 @@ int main(int argc, char **argv)
     g_test_add_func("/guest-memfd/scale/looking", test_looking);
     g_test_add_func("/guest-memfd/scale/lengths", test_lengths);
     g_test_add_func("/guest-memfd/scale/touched", test_touched);
+    g_test_add_func("/guest-memfd/scale/large-mapping", test_large_mapping);
     g_test_add_func("/guest-memfd/scale/many-mappings", test_many_mappings);
     return g_test_run();
 }
