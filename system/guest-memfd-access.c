@@ -15,6 +15,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/bitmap.h"
+#include "qemu/bswap.h"
 #include "qemu/lockable.h"
 #include "qemu/processor.h"
 #include "qemu/queue.h"
@@ -104,13 +105,29 @@ void guest_memfd_access_end(void)
     clear(get_own_access());
 }
 
+/* One load and one store: the guest may use the same word meanwhile. */
 static void copy(const GuestMemfdBlock *block, uint64_t offset, void *buf,
                  uint64_t size, bool is_write)
 {
-    if (is_write) {
-        memmove(block->host + offset, buf, size);
-    } else {
-        memcpy(buf, block->host + offset, size);
+    void *host = block->host + offset;
+    void *to = is_write ? host : buf;
+    const void *from = is_write ? buf : host;
+
+    switch (size) {
+    case 1:
+        stb_p(to, ldub_p(from));
+        break;
+    case 2:
+        stw_he_p(to, lduw_he_p(from));
+        break;
+    case 4:
+        stl_he_p(to, ldl_he_p(from));
+        break;
+    case 8:
+        stq_he_p(to, ldq_he_p(from));
+        break;
+    default:
+        memmove(to, from, size);
     }
 }
 
