@@ -29,6 +29,7 @@
 typedef struct Access {
     uintptr_t first;            /* in the host's memory */
     uintptr_t last;             /* 0: nowhere */
+    unsigned ended;             /* so many accesses */
     QLIST_ENTRY(Access) next;   /* accesses_lock */
 } Access;
 
@@ -93,6 +94,7 @@ static void publish(Access *access, uintptr_t first, uintptr_t last)
 static void clear(Access *access)
 {
     qatomic_store_release(&access->last, 0);
+    qatomic_store_release(&access->ended, access->ended + 1);
 }
 
 void guest_memfd_access_begin(void)
@@ -164,23 +166,32 @@ static bool is_in(const Access *access, uintptr_t first, uintptr_t last)
     return to && to >= first && qatomic_read(&access->first) <= last;
 }
 
+/* An access that begins after this call sees the record. */
+static void wait_for(const Access *access, uintptr_t first, uintptr_t last)
+{
+    const unsigned ended = qatomic_load_acquire(&access->ended);
+    unsigned spins = 0;
+
+    while (is_in(access, first, last) &&
+           qatomic_load_acquire(&access->ended) == ended) {
+        if (++spins % SPINS) {
+            cpu_relax();
+        } else {
+            g_thread_yield();
+        }
+    }
+}
+
 void guest_memfd_block_wait(const GuestMemfdBlock *block, uint64_t offset,
                             uint64_t size)
 {
     const uintptr_t first = (uintptr_t)block->host + offset;
     const uintptr_t last = first + size - 1;
     const Access *access;
-    unsigned spins = 0;
 
     smp_mb();                   /* pairs with publish() */
     QEMU_LOCK_GUARD(&accesses_lock);
     QLIST_FOREACH(access, &accesses, next) {
-        while (is_in(access, first, last)) {
-            if (++spins % SPINS) {
-                cpu_relax();
-            } else {
-                g_thread_yield();
-            }
-        }
+        wait_for(access, first, last);
     }
 }
