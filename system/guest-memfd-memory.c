@@ -205,6 +205,20 @@ static const Part *find_private(const GuestMemfdAccess *a, const Part *part,
     return part < end ? part : NULL;
 }
 
+/* NULL: the access has begun. */
+static const Part *try_begin(const GuestMemfdAccess *a, const Part *part,
+                             const Part *end)
+{
+    const Part *private;
+
+    guest_memfd_access_begin();
+    private = find_private(a, part, end);
+    if (private) {
+        guest_memfd_access_end();
+    }
+    return private;
+}
+
 /* True: all parts up to @end are shared until guest_memfd_access_end(). */
 static bool begin(const GuestMemfdAccess *a, const Part *part,
                   const Part *end)
@@ -213,16 +227,18 @@ static bool begin(const GuestMemfdAccess *a, const Part *part,
     unsigned i;
 
     for (i = 0; i < TRIES; i++) {
-        guest_memfd_access_begin();
-        private = find_private(a, part, end);
+        private = try_begin(a, part, end);
         if (!private) {
             return true;
         }
-        guest_memfd_access_end();
         /* A request that fails may have recorded the pages for a moment. */
         QEMU_LOCK_GUARD(&private->mr->ram_block->gmem->lock);
         if (is_private(a, private)) {
             return false;
+        }
+        /* With the lock, so that only other blocks can be in the way. */
+        if (!try_begin(a, part, end)) {
+            return true;
         }
     }
     return false;
