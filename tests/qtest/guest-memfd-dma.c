@@ -177,7 +177,7 @@ static void check_cell(GmDma *d, unsigned area, unsigned before,
     }
     gm_to_shared(d->qts, d->private, REACH);
     d->private = 0;
-    if (d->driver->goes_on && !a->held) {
+    if (d->driver->goes_on && !a->held && !a->needs_reset) {
         d->at[area] = AREAS + area * GM_PAGE;
         if (!d->driver->request(d)) {
             fail(d, area, before, private_first, "the device is dead");

@@ -26,6 +26,7 @@ typedef struct GmArea {
         GM_HARMLESS,            /* the bytes do not matter: it is done */
     } private;
     bool held;                  /* by the device, from start() on */
+    bool needs_reset;           /* the driver cannot be told in any other way */
     bool separate;              /* what came before it was done by then */
     unsigned used;              /* its first bytes; 0: all */
 } GmArea;

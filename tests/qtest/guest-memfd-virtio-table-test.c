@@ -317,11 +317,12 @@ static bool request_report(GmDma *d)
     .devfn = QPCI_DEVFN(1, 0), .init = virtio_init, .fini = virtio_fini, \
     .start = virtio_start, .goes_on = true
 
+#define STATUS_AREA { "status", 1, 1, .needs_reset = true }
 #define BLK_AREAS { DESC_AREA, AVAIL_AREA, USED_AREA, \
-    { "header", 16, 1 }, { "data", DATA_SIZE, 64 }, { "status", 1, 1 } }
+    { "header", 16, 1 }, { "data", DATA_SIZE, 64 }, STATUS_AREA }
 #define INDIRECT_AREAS { DESC_AREA, AVAIL_AREA, USED_AREA, \
-    { "indirect", 48, 1 }, \
-    { "header", 16, 4 }, { "data", DATA_SIZE, 512 }, { "status", 1, 1 } }
+    { "indirect", 48, 1, .needs_reset = true }, \
+    { "header", 16, 4 }, { "data", DATA_SIZE, 512 }, STATUS_AREA }
 
 static const GmDriver drivers[] = {
     { "virtio-blk-read", BLK, GM_DISK, VIRTIO, .request = request_blk,
@@ -339,19 +340,19 @@ static const GmDriver drivers[] = {
     { "virtio-scsi-read", SCSI HD, GM_DISK, VIRTIO,
       .queue = 2, .request = request_scsi, .areas = {
         DESC_AREA, AVAIL_AREA, USED_AREA,
-        { "request", 51, 1 }, { "response", 108, 4 },
+        { "request", 51, 1 }, { "response", 108, 4, .needs_reset = true },
         { "data", DATA_SIZE, 512 } } },
     { "virtio-scsi-write", SCSI HD, GM_DISK, VIRTIO,
       .queue = 2, .write = true, .request = request_scsi, .areas = {
         DESC_AREA, AVAIL_AREA, USED_AREA,
         { "request", 51, 1 }, { "data", DATA_SIZE, 512 },
-        { "response", 108, 4 } } },
+        { "response", 108, 4, .needs_reset = true } } },
     { "virtio-scsi-write/iothread", IO SCSI ",iothread=io0" HD, GM_DISK,
       VIRTIO, .queue = 2, .write = true,
       .request = request_scsi, .areas = {
         DESC_AREA, AVAIL_AREA, USED_AREA,
         { "request", 51, 1 }, { "data", DATA_SIZE, 512 },
-        { "response", 108, 4 } } },
+        { "response", 108, 4, .needs_reset = true } } },
     { "virtio-net-send", NET, GM_NET, VIRTIO, .queue = 1,
       .request = request_net_send, .areas = {
         DESC_AREA, AVAIL_AREA, USED_AREA,
