@@ -71,6 +71,7 @@ struct GmDma {
     /* What the private pages hold when the device is let loose. */
     uint8_t *snapshot;
     uint64_t private;           /* where they begin, 0: nowhere */
+    bool refused;               /* is the request to fail? */
     unsigned cells;
     unsigned failures;
     bool stuck;                 /* the device does not let go of memory */
