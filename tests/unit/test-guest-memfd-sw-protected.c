@@ -116,6 +116,7 @@ static void test_no_vm_type(void)
 
         fake_x86.vm_types = ~(uint64_t)(1 << VM_TYPE);
         g_assert_cmpint(fake_x86_vm_type(guest), <, 0);
+        object_unref(guest);
         return;
     }
     g_test_trap_subprocess(NULL, 0, 0);
