@@ -38,7 +38,9 @@ def arguments(text, start):
 def readable(argument):
     """String literals and PRI macros between them become one text."""
     parts = LITERAL.split(argument)
-    text = ''.join(parts[1::2]).replace('\\"', '"').replace('\\n', ' ')
+    # A macro ends the conversion that the text before it begins.
+    text = ''.join(part if i % 2 else 'd' * ('PRI' in part) for i, part in enumerate(parts))
+    text = text.replace('\\"', '"').replace('\\n', ' ')
     text = CONVERSION.sub('...', text.replace('%%', '%'))
     return ' '.join(text.split())
 

@@ -163,6 +163,10 @@ static void test_groups(void)
         g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 0, 1501), ==, -EAGAIN);
         unmap_pages(rig, mapped[i], 1);
     }
+    /* From the middle of a group without mappings. */
+    map_pages(rig, 520, 1);
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 300, 1000), ==, -EAGAIN);
+    unmap_pages(rig, 520, 1);
     map_pages(rig, 500, 600);
     for (i = 499; i <= 1100; i++) {
         g_assert_cmpint(rig_convert(rig, TO_PRIVATE, i, 1), ==,
