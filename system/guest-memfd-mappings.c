@@ -28,22 +28,30 @@
 #include "qemu/madvise.h"
 #include "qemu/memalign.h"
 #include "qemu/thread.h"
-#include "qemu/xxhash.h"
 #include "guest-memfd-internal.h"
 #include "trace.h"
 
 #define GROUP_PAGES 512
 #define SHARDS      64
 
+#define MIN_BUCKETS 16
+
 typedef struct Mapping {
     uint64_t offset;
     uint64_t size;
     uint64_t count;             /* so often mapped */
+    struct Mapping *next;
 } Mapping;
 
+/*
+ * The table grows and never shrinks, and mappings are used again: a request
+ * maps and unmaps a few buffers, and GHashTable would be resized each time.
+ */
 typedef struct Shard {
     QemuSpin lock;
-    GHashTable *mappings;       /* a set of Mapping */
+    uint32_t n;
+    uint32_t mask;              /* number of buckets, less 1 */
+    Mapping **buckets;
     Mapping *unused;
 } QEMU_ALIGNED(64) Shard;
 
@@ -66,26 +74,26 @@ static uint64_t page_of(uint64_t offset)
     return offset / guest_memfd_page_size();
 }
 
-static uint32_t seed;
+/* Odd and random: multiply-shift hashing, which is universal. */
+static uint64_t offset_factor, size_factor;
 
-static void __attribute__((__constructor__)) init_seed(void)
+static uint64_t random_factor(void)
 {
-    seed = g_random_int();
+    return (uint64_t)g_random_int() << 32 | g_random_int() | 1;
+}
+
+static void __attribute__((__constructor__)) init_factors(void)
+{
+    offset_factor = random_factor();
+    size_factor = random_factor();
 }
 
 /* A guest cannot choose ranges that share a bucket. */
-static guint hash(gconstpointer key)
+static Mapping **bucket_of(const Shard *shard, uint64_t offset, uint64_t size)
 {
-    const Mapping *mapping = key;
+    const uint64_t hash = offset * offset_factor + size * size_factor;
 
-    return qemu_xxhash5(mapping->offset, mapping->size, seed);
-}
-
-static gboolean equal(gconstpointer a, gconstpointer b)
-{
-    const Mapping *x = a, *y = b;
-
-    return x->offset == y->offset && x->size == y->size;
+    return &shard->buckets[hash >> 32 & shard->mask];
 }
 
 bool guest_memfd_mappings_init(GuestMemfdBlock *block, Error **errp)
@@ -112,11 +120,32 @@ bool guest_memfd_mappings_init(GuestMemfdBlock *block, Error **errp)
     memset(m->shards, 0, SHARDS * sizeof(m->shards[0]));
     for (i = 0; i < SHARDS; i++) {
         qemu_spin_init(&m->shards[i].lock);
-        m->shards[i].mappings = g_hash_table_new_full(hash, equal, g_free,
-                                                      NULL);
+        m->shards[i].mask = MIN_BUCKETS - 1;
+        m->shards[i].buckets = g_new0(Mapping *, MIN_BUCKETS);
     }
     block->mappings = m;
     return true;
+}
+
+static void free_list(Mapping *mapping)
+{
+    while (mapping) {
+        Mapping *next = mapping->next;
+
+        g_free(mapping);
+        mapping = next;
+    }
+}
+
+static void free_shard(Shard *shard)
+{
+    uint64_t i;
+
+    for (i = 0; i <= shard->mask; i++) {
+        free_list(shard->buckets[i]);
+    }
+    free_list(shard->unused);
+    g_free(shard->buckets);
 }
 
 void guest_memfd_mappings_destroy(GuestMemfdBlock *block)
@@ -125,8 +154,7 @@ void guest_memfd_mappings_destroy(GuestMemfdBlock *block)
     unsigned i;
 
     for (i = 0; i < SHARDS; i++) {
-        g_hash_table_unref(m->shards[i].mappings);
-        g_free(m->shards[i].unused);
+        free_shard(&m->shards[i]);
     }
     qemu_anon_ram_free(m->pages, m->pages_bytes);
     qemu_vfree(m->shards);
@@ -173,35 +201,84 @@ static void count_other_groups(GuestMemfdMappings *m, uint64_t first,
     }
 }
 
-static Mapping *new_mapping(Shard *shard, const Mapping *key)
+/* Where the mapping is linked, or would be. */
+static Mapping **find(const Shard *shard, uint64_t offset, uint64_t size)
 {
-    Mapping *mapping = shard->unused ?: g_new(Mapping, 1);
+    Mapping **link = bucket_of(shard, offset, size);
 
-    shard->unused = NULL;
-    *mapping = *key;
-    g_hash_table_add(shard->mappings, mapping);
-    return mapping;
+    while (*link && ((*link)->offset != offset || (*link)->size != size)) {
+        link = &(*link)->next;
+    }
+    return link;
 }
 
-/* One is kept, so that a request of a device allocates nothing. */
-static void free_mapping(Shard *shard, Mapping *mapping)
+static void grow(Shard *shard)
 {
-    g_hash_table_steal(shard->mappings, mapping);
-    g_free(shard->unused);
-    shard->unused = mapping;
+    const uint32_t old_mask = shard->mask;
+    Mapping **old = shard->buckets, *mapping;
+    uint64_t i;
+
+    shard->mask = old_mask * 2 + 1;
+    shard->buckets = g_new0(Mapping *, shard->mask + 1ULL);
+    for (i = 0; i <= old_mask; i++) {
+        while ((mapping = old[i])) {
+            Mapping **bucket = bucket_of(shard, mapping->offset,
+                                         mapping->size);
+
+            old[i] = mapping->next;
+            mapping->next = *bucket;
+            *bucket = mapping;
+        }
+    }
+    g_free(old);
+}
+
+static void add_mapping(Shard *shard, uint64_t offset, uint64_t size)
+{
+    Mapping **link = find(shard, offset, size), *mapping = *link;
+
+    if (mapping) {
+        mapping->count++;
+        return;
+    }
+    if (unlikely(shard->n > shard->mask)) {
+        grow(shard);
+        link = find(shard, offset, size);
+    }
+    mapping = shard->unused;
+    if (likely(mapping)) {
+        shard->unused = mapping->next;
+    } else {
+        mapping = g_new(Mapping, 1);
+    }
+    *mapping = (Mapping) { .offset = offset, .size = size, .count = 1 };
+    *link = mapping;
+    shard->n++;
+}
+
+static bool remove_mapping(Shard *shard, uint64_t offset, uint64_t size)
+{
+    Mapping **link = find(shard, offset, size), *mapping = *link;
+
+    if (unlikely(!mapping)) {
+        return false;
+    }
+    if (!--mapping->count) {
+        *link = mapping->next;
+        mapping->next = shard->unused;
+        shard->unused = mapping;
+        shard->n--;
+    }
+    return true;
 }
 
 static void enter(GuestMemfdMappings *m, uint64_t offset, uint64_t size)
 {
     const uint64_t first = page_of(offset), last = page_of(offset + size - 1);
-    const Mapping key = { .offset = offset, .size = size };
     Shard *shard = shard_of(m, first / GROUP_PAGES);
-    Mapping *mapping;
 
     qemu_spin_lock(&shard->lock);
-    mapping = g_hash_table_lookup(shard->mappings, &key) ?:
-              new_mapping(shard, &key);
-    mapping->count++;
+    add_mapping(shard, offset, size);
     count_in_group(m, first / GROUP_PAGES, first, last, 1);
     qemu_spin_unlock(&shard->lock);
     count_other_groups(m, first, last, 1);
@@ -210,23 +287,19 @@ static void enter(GuestMemfdMappings *m, uint64_t offset, uint64_t size)
 static bool leave(GuestMemfdMappings *m, uint64_t offset, uint64_t size)
 {
     const uint64_t first = page_of(offset), last = page_of(offset + size - 1);
-    const Mapping key = { .offset = offset, .size = size };
     Shard *shard = shard_of(m, first / GROUP_PAGES);
-    Mapping *mapping;
+    bool found;
 
     qemu_spin_lock(&shard->lock);
-    mapping = g_hash_table_lookup(shard->mappings, &key);
-    if (likely(mapping)) {
-        if (!--mapping->count) {
-            free_mapping(shard, mapping);
-        }
+    found = remove_mapping(shard, offset, size);
+    if (likely(found)) {
         count_in_group(m, first / GROUP_PAGES, first, last, -1);
     }
     qemu_spin_unlock(&shard->lock);
-    if (likely(mapping)) {
+    if (likely(found)) {
         count_other_groups(m, first, last, -1);
     }
-    return mapping;
+    return found;
 }
 
 static bool try_enter(GuestMemfdBlock *block, uint64_t offset, uint64_t size)
