@@ -133,8 +133,10 @@ enum { AHCI_LIST, AHCI_FIS, AHCI_TABLE, AHCI_DATA };
 
 static bool ahci_is_done(GmDma *d)
 {
-    return !(gm_dma_get32(d, AHCI_PORT + 0x38) & 1) &&
-           !(gm_dma_get32(d, AHCI_PORT + 0x20) & 0x88);
+    const uint32_t status = gm_dma_get32(d, AHCI_PORT + 0x20);
+
+    return status & 1 ||
+           (!(gm_dma_get32(d, AHCI_PORT + 0x38) & 1) && !(status & 0x88));
 }
 
 static void init_ahci(GmDma *d)
@@ -274,14 +276,15 @@ static bool request_sdhci_sdma(GmDma *d)
     { "admin completion queue", NVME_ENTRIES * 64, 4096 }, \
     { "submission queue", NVME_ENTRIES * 64, 4096 }, \
     { "completion queue", NVME_ENTRIES * 64, 4096, .separate = true }, \
-    { "PRP list", 32, 8, .used = NVME_BLOCKS * 512 / 4096 * 8 - 8 }, \
-    { "data", NVME_BLOCKS * 512, 4, .separate = true } }
+    { "PRP list", 32, 8, .fails = true, \
+      .used = NVME_BLOCKS * 512 / 4096 * 8 - 8 }, \
+    { "data", NVME_BLOCKS * 512, 4, .separate = true, .fails = true } }
 
 #define AHCI_AREAS { \
     { "command list", 1024, 1024, .held = true }, \
     { "received FIS", 256, 256, .held = true, .separate = true }, \
     { "command table", 0x80 + 2 * 16, 128 }, \
-    { "data", AHCI_SIZE, 2, .separate = true } }
+    { "data", AHCI_SIZE, 2, .separate = true, .fails = true } }
 
 static const GmDriver drivers[] = {
     { "nvme-read", NVME, GM_DISK, PCI, .start = start_nvme,

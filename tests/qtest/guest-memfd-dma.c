@@ -65,8 +65,10 @@ bool gm_dma_wait(GmDma *d, bool (*done)(GmDma *d))
     const unsigned rounds = d->refused ? ROUNDS : PATIENCE;
     unsigned i;
 
+    d->answered = false;
     for (i = 0; i < rounds; i++) {
         if (done(d)) {
+            d->answered = true;
             return true;
         }
         qtest_clock_step(d->qts, 10 * SCALE_MS);
@@ -156,7 +158,7 @@ static void check_cell(GmDma *d, unsigned area, unsigned before,
         return;
     }
     d->at[area] = BORDER - before;
-    d->refused = private && a->private != GM_HARMLESS;
+    d->refused = private && a->private != GM_HARMLESS && !a->fails;
     d->driver->start(d);
     done = d->driver->request(d);
     d->refused = false;
@@ -169,6 +171,9 @@ static void check_cell(GmDma *d, unsigned area, unsigned before,
     }
     if (private && a->private == GM_REFUSED && done) {
         fail(d, area, before, private_first, "the request was done");
+    }
+    if (private && a->fails && !d->answered) {
+        fail(d, area, before, private_first, "the request never ends");
     }
     if (private && a->private == GM_REFUSED && !a->separate && d->disk &&
         !gm_window_is_byte(d->disk, GM_DISK_SIZE, GM_DISK_BYTE)) {

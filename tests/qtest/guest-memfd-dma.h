@@ -26,6 +26,7 @@ typedef struct GmArea {
         GM_HARMLESS,            /* the bytes do not matter: it is done */
     } private;
     bool held;                  /* by the device, from start() on */
+    bool fails;                 /* private: the device says so */
     bool needs_reset;           /* the driver cannot be told in any other way */
     bool separate;              /* what came before it was done by then */
     unsigned used;              /* its first bytes; 0: all */
@@ -71,7 +72,8 @@ struct GmDma {
     /* What the private pages hold when the device is let loose. */
     uint8_t *snapshot;
     uint64_t private;           /* where they begin, 0: nowhere */
-    bool refused;               /* is the request to fail? */
+    bool refused;               /* need nothing happen? */
+    bool answered;              /* the last time that the device was awaited */
     unsigned cells;
     unsigned failures;
     bool stuck;                 /* the device does not let go of memory */

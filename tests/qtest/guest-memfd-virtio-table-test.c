@@ -319,10 +319,12 @@ static bool request_report(GmDma *d)
 
 #define STATUS_AREA { "status", 1, 1, .needs_reset = true }
 #define BLK_AREAS { DESC_AREA, AVAIL_AREA, USED_AREA, \
-    { "header", 16, 1 }, { "data", DATA_SIZE, 64 }, STATUS_AREA }
+    { "header", 16, 1, .fails = true }, \
+    { "data", DATA_SIZE, 64, .fails = true }, STATUS_AREA }
 #define INDIRECT_AREAS { DESC_AREA, AVAIL_AREA, USED_AREA, \
     { "indirect", 48, 1, .needs_reset = true }, \
-    { "header", 16, 4 }, { "data", DATA_SIZE, 512 }, STATUS_AREA }
+    { "header", 16, 4, .fails = true }, \
+    { "data", DATA_SIZE, 512, .fails = true }, STATUS_AREA }
 
 static const GmDriver drivers[] = {
     { "virtio-blk-read", BLK, GM_DISK, VIRTIO, .request = request_blk,
