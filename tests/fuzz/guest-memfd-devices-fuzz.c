@@ -530,7 +530,14 @@ static void begin(QTestState *s)
     qtest_writeq(s, GMTD_BASE + GMTD_REG_COMMAND, GMTD_CMD_CONVERT);
     for (page = 1; page < PAGES; page += 2) {
         convert(s, page, true);
-        g_assert(private[page]);
+        if (!private[page]) {
+            /* A ring of the last input may be mapped until RCU frees it. */
+            drain_call_rcu();
+            convert(s, page, true);
+        }
+        if (!private[page]) {
+            found("a page is in use after a reset", WINDOW + page * PAGE);
+        }
     }
 }
 
