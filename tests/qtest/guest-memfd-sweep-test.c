@@ -52,7 +52,7 @@ typedef struct Machine {
     bool private_tables;        /* the page tables are private, too */
 } Machine;
 
-static const Machine machines[] = { { "q35", true }, { "pc", true } };
+static const Machine machines[] = { { "q35", false }, { "pc", true } };
 
 static void make_private(QTestState *qts, const Machine *m)
 {
