@@ -31,6 +31,7 @@ GuestMemfdBlock *guest_memfd_block_new(GuestMemfdEngine *engine,
     block->ram_block = ram_block;
     block->size = size;
     block->fd = -1;
+    block->in_place = pc->block_alloc;
     block->content_policy = GUEST_MEMFD_CONTENT_POLICY_AUTO;
     block->name = g_strdup(name);
 
@@ -42,8 +43,8 @@ GuestMemfdBlock *guest_memfd_block_new(GuestMemfdEngine *engine,
     }
 
     qemu_mutex_init(&block->lock);
-    qemu_mutex_init(&block->counters_lock);
-    block->changed = bitmap_new(page_of(size));
+    qemu_mutex_init(&block->stats.lock);
+    block->scratch.changed = bitmap_new(page_of(size));
     QLIST_INSERT_HEAD(&engine->blocks, block, next);
     return block;
 
@@ -119,14 +120,14 @@ void guest_memfd_block_free(GuestMemfdBlock *block)
     GuestMemfdProviderClass *pc = GUEST_MEMFD_PROVIDER_GET_CLASS(provider);
 
     QLIST_REMOVE(block, next);
-    guest_memfd_counters_add(&block->engine->retired, &block->counters);
+    guest_memfd_counters_add(&block->engine->retired, &block->stats.counters);
     if (pc->block_free) {
         pc->block_free(provider, block);
     }
-    qemu_mutex_destroy(&block->counters_lock);
+    qemu_mutex_destroy(&block->stats.lock);
     guest_memfd_mappings_destroy(block);
     qemu_mutex_destroy(&block->lock);
-    g_free(block->changed);
+    g_free(block->scratch.changed);
     g_free(block->name);
     g_free(block);
 }
@@ -148,12 +149,12 @@ bool guest_memfd_block_next_run(const GuestMemfdBlock *block, bool shared,
         to = shared ? find_next_zero_bit(bitmap, last, from)
                     : find_next_bit(bitmap, last, from);
         /* A block that is mapped twice can be met twice. */
-        from = find_next_zero_bit(block->changed, to, from);
+        from = find_next_zero_bit(block->scratch.changed, to, from);
         if (from < to) {
             break;
         }
     }
-    to = find_next_bit(block->changed, to, from);
+    to = find_next_bit(block->scratch.changed, to, from);
 
     *offset = from * guest_memfd_page_size();
     *size = (to - from) * guest_memfd_page_size();
@@ -184,30 +185,33 @@ uint64_t guest_memfd_block_shared_bytes(const GuestMemfdBlock *block)
 void guest_memfd_block_mark_changed(GuestMemfdBlock *block, uint64_t offset,
                                     uint64_t size)
 {
+    GuestMemfdScratch *scratch = &block->scratch;
     unsigned long first = page_of(offset), end = page_of(offset + size);
 
-    if (block->changed_first == block->changed_end) {
-        block->changed_first = first;
-        block->changed_end = end;
+    if (scratch->changed_first == scratch->changed_end) {
+        scratch->changed_first = first;
+        scratch->changed_end = end;
     } else {
-        block->changed_first = MIN(block->changed_first, first);
-        block->changed_end = MAX(block->changed_end, end);
+        scratch->changed_first = MIN(scratch->changed_first, first);
+        scratch->changed_end = MAX(scratch->changed_end, end);
     }
-    bitmap_set(block->changed, first, end - first);
-    block->changed_bytes += size;
+    bitmap_set(scratch->changed, first, end - first);
+    scratch->changed_bytes += size;
     block->generation++;
 }
 
 bool guest_memfd_block_next_changed(const GuestMemfdBlock *block,
                                     uint64_t *offset, uint64_t *size)
 {
-    unsigned long from = MAX(page_of(*offset), block->changed_first), to;
+    const GuestMemfdScratch *scratch = &block->scratch;
+    const unsigned long end = scratch->changed_end;
+    unsigned long from = MAX(page_of(*offset), scratch->changed_first), to;
 
-    from = find_next_bit(block->changed, block->changed_end, from);
-    if (from >= block->changed_end) {
+    from = find_next_bit(scratch->changed, end, from);
+    if (from >= end) {
         return false;
     }
-    to = find_next_zero_bit(block->changed, block->changed_end, from);
+    to = find_next_zero_bit(scratch->changed, end, from);
     *offset = from * guest_memfd_page_size();
     *size = (to - from) * guest_memfd_page_size();
     return true;
@@ -215,12 +219,14 @@ bool guest_memfd_block_next_changed(const GuestMemfdBlock *block,
 
 void guest_memfd_block_forget_changed(GuestMemfdBlock *block)
 {
-    if (block->changed_end) {
-        bitmap_clear(block->changed, block->changed_first,
-                     block->changed_end - block->changed_first);
+    GuestMemfdScratch *scratch = &block->scratch;
+
+    if (scratch->changed_end) {
+        bitmap_clear(scratch->changed, scratch->changed_first,
+                     scratch->changed_end - scratch->changed_first);
     }
-    block->changed_first = 0;
-    block->changed_end = 0;
-    block->changed_bytes = 0;
-    block->populated = false;
+    scratch->changed_first = 0;
+    scratch->changed_end = 0;
+    scratch->changed_bytes = 0;
+    scratch->populated = false;
 }

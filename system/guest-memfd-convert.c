@@ -1,15 +1,12 @@
 /*
- * The conversion engine: from a request to runs of pages
+ * The conversion engine: a request, from its first to its last trace event
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * A request is scanned first, so that whatever can be refused is refused
  * before anything changes.  Then it is carried out in slices, so that others
- * get in between; all but huge requests are one slice.  A slice is all or
- * nothing: the blocks that it touches are locked, one by one, and stay
- * locked until it has succeeded or all of it has been rolled back.  Only a
- * request that holds span_lock waits for a block while it holds another, so
- * two requests cannot wait for each other.
+ * get in between; all but huge requests are one slice, which is all or
+ * nothing: see guest-memfd-slice.c.
  *
  * A page that is still in use makes the provider say -EAGAIN.  The slice is
  * rolled back before the engine sleeps, so that nobody sees it half done,
@@ -20,189 +17,85 @@
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
 #include "guest-memfd-conversion.h"
+#include "trace.h"
 
-/* --- what is counted and told at the end -------------------------------- */
+/* --- the scan ---------------------------------------------------------- */
 
-/* The decision that was made last is the one that counts. */
-void guest_memfd_tally(GuestMemfdConversion *c, GuestMemfdBlock *block,
-                       MemoryRegion *mr, const GuestMemfdDecision *decision)
-{
-    GuestMemfdTally *t;
-
-    for (t = c->tallies; t; t = t->next) {
-        if (t->block == block) {
-            t->decision = *decision;
-            return;
-        }
-    }
-    t = c->n_tallies < ARRAY_SIZE(c->own_tallies) ?
-        &c->own_tallies[c->n_tallies] : g_new0(GuestMemfdTally, 1);
-    c->n_tallies++;
-    if (mr) {
-        memory_region_ref(mr);
-    }
-    t->block = block;
-    t->mr = mr;
-    t->decision = *decision;
-    t->next = c->tallies;
-    c->tallies = t;
-}
-
-/* The request has ended: count it, once in each block that it reached. */
-static void settle(GuestMemfdConversion *c, int ret)
-{
-    GuestMemfdResult *result = c->result;
-
-    result->ns = get_clock() - result->start_ns;
-    result->counted = c->tallies;
-    while (c->tallies) {
-        GuestMemfdTally *t = c->tallies;
-
-        c->tallies = t->next;
-        guest_memfd_count_request(t, c->req, ret, result->ns,
-                                  result->retries);
-        if (t->mr) {
-            memory_region_unref(t->mr);
-        }
-        if (--c->n_tallies >= ARRAY_SIZE(c->own_tallies)) {
-            g_free(t);
-        }
-    }
-}
-
-void guest_memfd_note_failure(GuestMemfdConversion *c, GuestMemfdBlock *block,
-                              MemoryRegion *mr, uint64_t offset)
-{
-    if (c->result->failed) {
-        return;
-    }
-    if (mr) {
-        memory_region_ref(mr);
-    }
-    c->result->failed = block;
-    c->result->failed_mr = mr;
-    c->result->failed_offset = offset;
-}
-
-/* --- sections ---------------------------------------------------------- */
-
-/* Refused by policy before anything was locked. */
-int guest_memfd_refuse_request(GuestMemfdConversion *c,
-                               const GuestMemfdSection *s,
-                               const GuestMemfdDecision *decision)
-{
-    guest_memfd_note_failure(c, s->block, s->mr, s->offset);
-    guest_memfd_tally(c, s->block, s->mr, decision);
-    return decision->error;
-}
-
-/*
- * Holes, MMIO, ROM, the memory of devices: all of it is shared, and guests
- * share it in passing (firmware does so with the whole 32-bit PCI hole), but
- * none can become private.
- */
-int guest_memfd_check_foreign(const GuestMemfdConversion *c, uint64_t size)
-{
-    if (!size || c->req->direction == GUEST_MEMFD_DIRECTION_TO_SHARED) {
-        return 0;
-    }
-    return -EINVAL;
-}
+typedef struct Scan {
+    GuestMemfdBlock *block;
+    unsigned blocks;
+    bool needs_bql;
+} Scan;
 
 static int scan_section(GuestMemfdConversion *c, const GuestMemfdSection *s,
-                        unsigned *blocks)
+                        Scan *scan)
 {
     GuestMemfdDecision decision;
 
-    if (!s->block) {
-        return guest_memfd_check_foreign(c, s->size);
-    }
     if (!QEMU_IS_ALIGNED(s->offset | s->size, guest_memfd_page_size())) {
         return -EINVAL;
     }
 
     decision = guest_memfd_engine_decide(c->engine, s->block, c->req);
-    if (!c->result->outcome.decided || decision.error) {
-        c->result->outcome.decided = true;
-        c->result->outcome.decision = decision;
+    if (!c->result->decided || decision.error) {
+        c->result->decided = true;
+        c->result->decision = decision;
     }
     if (decision.error) {
         return guest_memfd_refuse_request(c, s, &decision);
     }
-    if (c->only != s->block) {
-        c->only = s->block;
-        (*blocks)++;
+    if (scan->block != s->block) {
+        scan->block = s->block;
+        scan->blocks++;
     }
     /* A first look, without the lock: the slice looks again. */
-    c->needs_bql |= guest_memfd_has_listeners(s->block) && !bql_locked();
+    scan->needs_bql |= guest_memfd_has_listeners(s->block) && !bql_locked();
     return 0;
 }
 
-int guest_memfd_for_each_section(GuestMemfdConversion *c,
-                                 GuestMemfdSectionFn *fn, unsigned *blocks)
+static int scan_request(GuestMemfdConversion *c, Scan *scan)
 {
-    GuestMemfdEngine *engine = c->engine;
-    hwaddr gpa = c->pos, end = guest_memfd_request_end(c);
+    hwaddr gpa = c->pos;
     GuestMemfdSection s;
     int ret;
 
-    if (c->given) {
-        s = *c->given;
-        s.offset += gpa - s.gpa;
-        s.size -= gpa - s.gpa;
-        s.gpa = gpa;
-        return fn(c, &s, blocks);
-    }
-    while (gpa < end) {
-        if (!engine->find_section(engine, gpa, end - gpa, &s)) {
-            return guest_memfd_check_foreign(c, end - gpa);
-        }
-        ret = guest_memfd_check_foreign(c, s.gpa - gpa);
-        if (!ret) {
-            ret = fn(c, &s, blocks);
-        }
-        if (s.mr) {
-            memory_region_unref(s.mr);
-        }
+    while ((ret = guest_memfd_next_section(c, &gpa, &s)) > 0) {
+        ret = scan_section(c, &s, scan);
+        guest_memfd_section_put(&s);
         if (ret) {
-            return ret;
+            break;
         }
-        gpa = s.gpa + s.size;
     }
-    return 0;
+    return ret;
 }
 
-/* --- requests ---------------------------------------------------------- */
+/* --- tries ------------------------------------------------------------- */
 
-bool guest_memfd_is_interrupted(const GuestMemfdConversion *c)
+static GuestMemfdTry try_once(GuestMemfdConversion *c)
 {
-    switch (c->engine->interrupted ? c->engine->interrupted(c->engine) :
-            GUEST_MEMFD_INTERRUPT_NONE) {
-    case GUEST_MEMFD_INTERRUPT_NONE:
-        return false;
-    case GUEST_MEMFD_INTERRUPT_RESET:
-        return c->req->origin != GUEST_MEMFD_ORIGIN_RESET;
-    default:
-        return true;
+    Scan scan = { };
+
+    c->error = scan_request(c, &scan);
+    if (c->error) {
+        return GUEST_MEMFD_TRY_FAILED;
     }
+    if (scan.needs_bql) {
+        return GUEST_MEMFD_TRY_WITH_BQL;
+    }
+    if (!scan.blocks) {
+        return GUEST_MEMFD_TRY_DONE;
+    }
+    return guest_memfd_slice_convert(c, scan.blocks > 1 ? NULL : scan.block);
 }
 
-static int try_once(GuestMemfdConversion *c, bool *again)
+static GuestMemfdTry try_with_bql(GuestMemfdConversion *c)
 {
-    unsigned blocks = 0;
-    int ret;
+    GuestMemfdTry try;
 
-    *again = false;
-    c->only = NULL;
-    ret = guest_memfd_for_each_section(c, scan_section, &blocks);
-    if (ret) {
-        return ret;
-    }
-    if (c->needs_bql) {
-        *again = true;
-        return -EAGAIN;
-    }
-    return blocks ? guest_memfd_slice_convert(c, blocks > 1, again) : 0;
+    bql_lock();
+    try = try_once(c);
+    bql_unlock();
+    return try;
 }
 
 /* Never sleep with the BQL: the page's user may need it to let go. */
@@ -242,40 +135,119 @@ static void start_waiting(GuestMemfdConversion *c)
     c->deadline_ns = get_clock() + ms * SCALE_MS;
 }
 
-int guest_memfd_carry_out(GuestMemfdEngine *engine,
-                          const GuestMemfdRequest *req,
-                          const GuestMemfdSection *given,
-                          GuestMemfdResult *result)
+static void convert(GuestMemfdConversion *c)
 {
+    bool take_bql = false;
+
+    start_waiting(c);
+    for (;;) {
+        switch (take_bql ? try_with_bql(c) : try_once(c)) {
+        case GUEST_MEMFD_TRY_DONE:
+        case GUEST_MEMFD_TRY_FAILED:
+            return;
+        case GUEST_MEMFD_TRY_SLICE:
+            let_others_in(c);
+            start_waiting(c);
+            break;
+        case GUEST_MEMFD_TRY_RETRY:
+            back_off(c);
+            break;
+        case GUEST_MEMFD_TRY_WITH_BQL:
+            take_bql = true;
+            break;
+        }
+    }
+}
+
+/* --- requests ---------------------------------------------------------- */
+
+static bool is_well_formed(const GuestMemfdRequest *req)
+{
+    return req->size && req->gpa + req->size > req->gpa &&
+           QEMU_IS_ALIGNED(req->gpa | req->size, guest_memfd_page_size());
+}
+
+/* bpftrace sees no more than the first six. */
+static void trace_end(const GuestMemfdRequest *req,
+                      const GuestMemfdResult *result)
+{
+    const GuestMemfdDecision *decision = &result->decision;
+    const int error = result->error;
+
+    trace_guest_memfd_convert_end(req->gpa, req->size,
+        GuestMemfdDirection_str(req->direction),
+        GuestMemfdContentMode_str(decision->mode),
+        error ? guest_memfd_errno_name(guest_memfd_errno_place(error)) : "ok",
+        result->ns, GuestMemfdRealisation_str(decision->realisation),
+        result->changed_bytes, result->retries, error);
+}
+
+static void report_failure(GuestMemfdEngine *engine,
+                           const GuestMemfdRequest *req,
+                           GuestMemfdResult *result)
+{
+    if (engine->failed) {
+        engine->failed(engine, req, result);
+    }
+    if (result->mr) {
+        memory_region_unref(result->mr);
+    }
+    result->block = NULL;
+    result->mr = NULL;
+}
+
+/* @error: 0, or why the request is malformed. */
+static int process(GuestMemfdEngine *engine, const GuestMemfdRequest *req,
+                   int error, GuestMemfdResult *result)
+{
+    const int64_t start_ns = get_clock();
     GuestMemfdConversion c = {
         .engine = engine,
         .req = req,
-        .given = given,
         .result = result,
         .pos = req->gpa,
+        .error = error ?: is_well_formed(req) ? 0 : -EINVAL,
     };
-    bool again = true, take_bql = false;
-    int ret = 0;
 
-    start_waiting(&c);
-    while (again) {
-        if (take_bql) {
-            bql_lock();
-        }
-        c.needs_bql = false;
-        ret = try_once(&c, &again);
-        if (take_bql) {
-            bql_unlock();
-        }
-        if (c.needs_bql) {
-            take_bql = true;
-        } else if (again && ret) {
-            back_off(&c);
-        } else if (again) {
-            let_others_in(&c);
-            start_waiting(&c);
-        }
+    trace_guest_memfd_convert_begin(req->gpa, req->size,
+        GuestMemfdDirection_str(req->direction),
+        GuestMemfdOrigin_str(req->origin), req->intent);
+    if (!c.error) {
+        convert(&c);
+        result->ns = get_clock() - start_ns;
     }
-    settle(&c, ret);
-    return ret;
+    result->error = c.error;
+    guest_memfd_count_conversion(&c);
+    trace_end(req, result);
+    if (result->error) {
+        report_failure(engine, req, result);
+    }
+    return result->error;
+}
+
+int guest_memfd_engine_convert(GuestMemfdEngine *engine,
+                               const GuestMemfdRequest *req,
+                               GuestMemfdResult *result)
+{
+    const GuestMemfdBlock *block = req->block;
+    GuestMemfdResult own = { }, *r = result ?: &own;
+
+    assert(!block || (req->gpa < block->size &&
+                      req->size <= block->size - req->gpa));
+    *r = own;
+    return process(engine, req, 0, r);
+}
+
+int guest_memfd_engine_request(GuestMemfdEngine *engine, hwaddr gpa,
+                               uint64_t size, uint64_t attributes,
+                               GuestMemfdOrigin origin,
+                               GuestMemfdResult *result)
+{
+    GuestMemfdResult own = { }, *r = result ?: &own;
+    GuestMemfdRequest req;
+    int error = guest_memfd_request_decode(&req, gpa, size, attributes,
+                                           origin);
+
+    *r = own;
+    return process(engine, &req, error, r);
 }

@@ -41,6 +41,20 @@ GuestMemfdDecision guest_memfd_engine_decide(const GuestMemfdEngine *engine,
     return guest_memfd_decide(&question, &engine->provider->offer);
 }
 
+bool guest_memfd_engine_is_interrupted(GuestMemfdEngine *engine,
+                                       const GuestMemfdRequest *req)
+{
+    switch (engine->interrupted ? engine->interrupted(engine) :
+            GUEST_MEMFD_INTERRUPT_NONE) {
+    case GUEST_MEMFD_INTERRUPT_NONE:
+        return false;
+    case GUEST_MEMFD_INTERRUPT_RESET:
+        return req->origin != GUEST_MEMFD_ORIGIN_RESET;
+    default:
+        return true;
+    }
+}
+
 static bool has_pages(const GuestMemfdBlock *block, bool shared,
                       uint64_t offset, uint64_t size)
 {
@@ -112,4 +126,27 @@ void guest_memfd_count_rejected(GuestMemfdEngine *engine, int ret)
     qemu_mutex_lock(&engine->rejected_lock);
     engine->rejected[guest_memfd_errno_place(ret)]++;
     qemu_mutex_unlock(&engine->rejected_lock);
+}
+
+void guest_memfd_engine_totals(GuestMemfdEngine *engine,
+                               GuestMemfdTotals *totals)
+{
+    GuestMemfdBlock *block;
+
+    *totals = (GuestMemfdTotals) { .counters = engine->retired };
+    QLIST_FOREACH(block, &engine->blocks, next) {
+        const uint64_t shared = guest_memfd_block_shared_bytes(block);
+
+        totals->shared_bytes += shared;
+        totals->private_bytes += block->size - shared;
+        WITH_QEMU_LOCK_GUARD(&block->stats.lock) {
+            guest_memfd_counters_add(&totals->counters,
+                                     &block->stats.counters);
+        }
+    }
+    totals->failures = guest_memfd_all_failures(totals->counters.failures);
+    WITH_QEMU_LOCK_GUARD(&engine->rejected_lock) {
+        totals->rejected = guest_memfd_all_failures(engine->rejected);
+    }
+    totals->unconverted_faults = stat64_get(&engine->unconverted_faults);
 }

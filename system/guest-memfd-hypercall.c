@@ -29,7 +29,7 @@ uint64_t guest_memfd_map_gpa_range(hwaddr gpa, uint64_t npages,
                                    uint64_t attributes)
 {
     const uint64_t page = 4 * KiB;
-    GuestMemfdOutcome outcome;
+    GuestMemfdResult outcome;
     /* Too many pages for any guest, and a size that is refused as such. */
     uint64_t size = npages > UINT64_MAX / page ? UINT64_MAX : npages * page;
 

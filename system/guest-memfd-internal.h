@@ -13,31 +13,9 @@
 
 /* Only a request that reached no block is counted for the whole VM. */
 void guest_memfd_count_rejected(GuestMemfdEngine *engine, int ret);
-
-/* --- guest-memfd-convert.c --------------------------------------------- */
-
-/* How a request went. */
-typedef struct GuestMemfdResult {
-    GuestMemfdOutcome outcome;
-    unsigned retries;
-    int64_t start_ns;
-    int64_t ns;                     /* as it was counted */
-    bool counted;                   /* by a block */
-
-    /* Where it failed, with a reference to be dropped. */
-    GuestMemfdBlock *failed;
-    MemoryRegion *failed_mr;
-    uint64_t failed_offset;
-} GuestMemfdResult;
-
-/*
- * Carry out a well-formed request, on @given instead of what is mapped at
- * its GPA unless that is NULL.  @result is new, but for its start.
- */
-int guest_memfd_carry_out(GuestMemfdEngine *engine,
-                          const GuestMemfdRequest *req,
-                          const GuestMemfdSection *given,
-                          GuestMemfdResult *result);
+/* Must @req end for a stop, a reset, or the end of QEMU? */
+bool guest_memfd_engine_is_interrupted(GuestMemfdEngine *engine,
+                                       const GuestMemfdRequest *req);
 
 /* --- guest-memfd-block.c ----------------------------------------------- */
 
@@ -180,26 +158,18 @@ void guest_memfd_refuse(const GuestMemfdProvider *provider,
 
 /* --- guest-memfd-stats.c ----------------------------------------------- */
 
-/*
- * A block that a request reached, until the request ends and is counted.
- * @mr: referenced, so that @block stays; may be NULL in tests.
- */
-typedef struct GuestMemfdTally GuestMemfdTally;
-struct GuestMemfdTally {
-    GuestMemfdBlock *block;
-    MemoryRegion *mr;
-    GuestMemfdDecision decision;
-    GuestMemfdTally *next;
-};
-
 unsigned guest_memfd_errno_place(int error);
 const char *guest_memfd_errno_name(unsigned place);
-/* Of a slice that succeeded, when it does.  Lock held. */
-void guest_memfd_count_bytes(GuestMemfdBlock *block,
-                             GuestMemfdDirection direction);
-void guest_memfd_count_request(const GuestMemfdTally *tally,
-                               const GuestMemfdRequest *req, int ret,
-                               int64_t ns, unsigned retries);
+/* Of a slice that succeeded, when it does. */
+void guest_memfd_count_bytes(GuestMemfdBlockStats *stats,
+                             GuestMemfdDirection direction,
+                             uint64_t requested, uint64_t changed);
+void guest_memfd_count_request(GuestMemfdBlockStats *stats,
+                               const GuestMemfdRequest *req,
+                               const GuestMemfdDecision *decision,
+                               const GuestMemfdResult *result);
+uint64_t guest_memfd_all_failures(
+    const uint64_t counts[GUEST_MEMFD_ERRNO_PLACES]);
 /* Add up, as if both had been counted in one place. */
 void guest_memfd_counters_add(GuestMemfdCounters *sum,
                               const GuestMemfdCounters *more);

@@ -63,7 +63,7 @@ bool guest_memfd_is_in_place(void)
 }
 
 int guest_memfd_convert(const GuestMemfdRequest *req,
-                        GuestMemfdOutcome *outcome)
+                        GuestMemfdResult *outcome)
 {
     if (!guest_memfd_has_provider()) {
         return -EINVAL;
@@ -72,7 +72,7 @@ int guest_memfd_convert(const GuestMemfdRequest *req,
 }
 
 int guest_memfd_request(hwaddr gpa, uint64_t size, uint64_t attributes,
-                        GuestMemfdOrigin origin, GuestMemfdOutcome *outcome)
+                        GuestMemfdOrigin origin, GuestMemfdResult *outcome)
 {
     if (!guest_memfd_has_provider()) {
         return -EINVAL;
@@ -204,6 +204,7 @@ static int reset_block(RAMBlock *rb, void *opaque)
     GuestMemfdManager *s = opaque;
     GuestMemfdBlock *block = rb->gmem;
     GuestMemfdRequest req = {
+        .block = block,
         .direction = GUEST_MEMFD_DIRECTION_TO_SHARED,
         .origin = GUEST_MEMFD_ORIGIN_RESET,
         .intent = GUEST_MEMFD_INTENT_ZERO,
@@ -214,7 +215,7 @@ static int reset_block(RAMBlock *rb, void *opaque)
         return 0;
     }
     req.size = block->size;
-    ret = guest_memfd_engine_convert_block(&s->engine, block, &req, NULL);
+    ret = guest_memfd_engine_convert(&s->engine, &req, NULL);
     if (ret && !qemu_shutdown_requested_get()) {
         error_report("guest memory '%s' cannot be shared for a reset: %s; the "
                      "guest cannot start", block->name, strerror(-ret));

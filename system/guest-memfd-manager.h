@@ -42,6 +42,7 @@ char *guest_memfd_offer_to_string(const GuestMemfdEngine *engine);
 
 /* Tell monitors of a request that failed. */
 void guest_memfd_send_failure(GuestMemfdEngine *engine,
-                              const GuestMemfdFailure *failure);
+                              const GuestMemfdRequest *req,
+                              const GuestMemfdResult *result);
 
 #endif /* SYSTEM_GUEST_MEMFD_MANAGER_H */

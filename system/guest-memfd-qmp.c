@@ -113,8 +113,8 @@ static GuestMemfdBackendInfo *backend_info(GuestMemfdBlock *block)
     info->size = block->size;
     info->content_mode = qatomic_read(&block->content_policy);
     info->shared_bytes = guest_memfd_block_shared_bytes(block);
-    WITH_QEMU_LOCK_GUARD(&block->counters_lock) {
-        info->stats = guest_memfd_stats_new(&block->counters);
+    WITH_QEMU_LOCK_GUARD(&block->stats.lock) {
+        info->stats = guest_memfd_stats_new(&block->stats.counters);
     }
     info->private_bytes = info->size - info->shared_bytes;
     return info;
@@ -167,18 +167,18 @@ GuestMemfdInfo *qmp_query_guest_memfd(Error **errp)
  * while the timer of the last one is about to run.
  */
 void guest_memfd_send_failure(GuestMemfdEngine *engine,
-                              const GuestMemfdFailure *f)
+                              const GuestMemfdRequest *req,
+                              const GuestMemfdResult *result)
 {
-    const GuestMemfdRequest *req = f->req;
-    const GuestMemfdOutcome *outcome = f->outcome;
+    const GuestMemfdBlock *block = result->block;
     const char *error = guest_memfd_errno_name(
-                            guest_memfd_errno_place(f->error));
+                            guest_memfd_errno_place(result->error));
 
     BQL_LOCK_GUARD();
     qapi_event_send_guest_memfd_conversion_failed(
-        f->block ? f->block->name : "", f->block, f->offset,
-        !f->in_block, req->gpa, req->size, req->direction, req->origin,
-        outcome->decided, outcome->decision.mode, error, f->retries);
+        block ? block->name : "", block, result->offset,
+        !req->block, req->gpa, req->size, req->direction, req->origin,
+        result->decided, result->decision.mode, error, result->retries);
 }
 
 static void print_failures(Monitor *mon, const char *what,

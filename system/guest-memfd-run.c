@@ -52,9 +52,11 @@ static GuestMemfdDirection opposite(GuestMemfdDirection direction)
 static bool must_discard(const GuestMemfdBlock *block,
                          GuestMemfdDirection direction)
 {
+    const GuestMemfdDecision *decision = &block->scratch.decision;
+
     return direction == GUEST_MEMFD_DIRECTION_TO_SHARED &&
-           block->decision.mode == GUEST_MEMFD_CONTENT_MODE_ZERO &&
-           block->decision.realisation == GUEST_MEMFD_REALISATION_EMULATED;
+           decision->mode == GUEST_MEMFD_CONTENT_MODE_ZERO &&
+           decision->realisation == GUEST_MEMFD_REALISATION_EMULATED;
 }
 
 static int ask_provider(GuestMemfdBlock *block, uint64_t offset,
@@ -241,7 +243,7 @@ int guest_memfd_run_populate(GuestMemfdBlock *block)
         }
         offset += size;
     }
-    block->populated = true;
+    block->scratch.populated = true;
     return 0;
 }
 
@@ -278,19 +280,19 @@ int guest_memfd_run_rollback(GuestMemfdBlock *block,
     uint64_t offset = 0, size = 0;
     int ret = 0;
 
-    if (block->populated) {
+    if (block->scratch.populated) {
         unpopulate(block, block->size);
     }
     while (guest_memfd_block_next_changed(block, &offset, &size)) {
         ret = rollback_run(block, offset, size, direction) ?: ret;
         offset += size;
     }
-    if (block->decision.mode == preserve &&
+    if (block->scratch.decision.mode == preserve &&
         way_back_mode(block, opposite(direction)) != preserve) {
         ret = -EIO;
     }
-    WITH_QEMU_LOCK_GUARD(&block->counters_lock) {
-        block->counters.rollbacks++;
+    WITH_QEMU_LOCK_GUARD(&block->stats.lock) {
+        block->stats.counters.rollbacks++;
     }
     guest_memfd_block_forget_changed(block);
     return ret;

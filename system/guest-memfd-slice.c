@@ -20,22 +20,21 @@
 /* To skip a page that is right already is cheap, but not for nothing. */
 #define SKIPS_PER_BYTE  2048
 
-/* No error: there is more of the request after this slice. */
-#define SLICE_FULL      1
-
 /* --- the blocks that a try holds --------------------------------------- */
 
 static void hold(GuestMemfdConversion *c, GuestMemfdBlock *block,
                  MemoryRegion *mr, const GuestMemfdDecision *decision)
 {
+    GuestMemfdScratch *scratch = &block->scratch;
+
     qemu_mutex_lock(&block->lock);
     if (mr) {
         memory_region_ref(mr);
     }
-    block->held_mr = mr;
-    block->asked_bytes = 0;
-    block->decision = *decision;
-    block->next_held = c->held;
+    scratch->mr = mr;
+    scratch->requested_bytes = 0;
+    scratch->decision = *decision;
+    scratch->next = c->held;
     c->held = block;
 }
 
@@ -43,7 +42,7 @@ static bool is_held(const GuestMemfdConversion *c, const GuestMemfdBlock *block)
 {
     const GuestMemfdBlock *held;
 
-    for (held = c->held; held; held = held->next_held) {
+    for (held = c->held; held; held = held->scratch.next) {
         if (held == block) {
             return true;
         }
@@ -52,32 +51,33 @@ static bool is_held(const GuestMemfdConversion *c, const GuestMemfdBlock *block)
 }
 
 /* The reference may be the last one: @block is gone after this. */
-static void let_go(GuestMemfdConversion *c)
+static void release_block(GuestMemfdConversion *c)
 {
     GuestMemfdBlock *block = c->held;
-    MemoryRegion *mr = block->held_mr;
+    MemoryRegion *mr = block->scratch.mr;
 
-    c->held = block->next_held;
-    block->next_held = NULL;
-    block->held_mr = NULL;
+    c->held = block->scratch.next;
+    block->scratch.next = NULL;
+    block->scratch.mr = NULL;
     qemu_mutex_unlock(&block->lock);
     if (mr) {
         memory_region_unref(mr);
     }
 }
 
-/* Undo a failed try.  Returns @ret, or -EIO if that did not work. */
-static int roll_back(GuestMemfdConversion *c, int ret)
+/* Undo a failed try.  Returns false if that did not work. */
+static bool roll_back(GuestMemfdConversion *c)
 {
     GuestMemfdBlock *block;
+    bool ok = true;
 
-    for (block = c->held; block; block = block->next_held) {
-        if (block->changed_bytes &&
+    for (block = c->held; block; block = block->scratch.next) {
+        if (block->scratch.changed_bytes &&
             guest_memfd_run_rollback(block, c->req->direction)) {
-            ret = -EIO;
+            ok = false;
         }
     }
-    return ret;
+    return ok;
 }
 
 /* End a try; @done: its slice succeeded; @final: the request ends with it. */
@@ -85,45 +85,52 @@ static void finish(GuestMemfdConversion *c, bool done, bool final)
 {
     while (c->held) {
         GuestMemfdBlock *block = c->held;
+        const GuestMemfdScratch *scratch = &block->scratch;
 
         if (done || final) {
-            guest_memfd_tally(c, block, block->held_mr, &block->decision);
+            guest_memfd_tally(c, block, scratch->mr, &scratch->decision);
         }
         if (done) {
-            c->result->outcome.changed_bytes += block->changed_bytes;
-            guest_memfd_count_bytes(block, c->req->direction);
+            c->result->changed_bytes += scratch->changed_bytes;
+            guest_memfd_count_bytes(&block->stats, c->req->direction,
+                                    scratch->requested_bytes,
+                                    scratch->changed_bytes);
         }
         guest_memfd_block_forget_changed(block);
-        let_go(c);
+        release_block(c);
     }
 }
 
 /* --- runs --------------------------------------------------------------- */
 
+static GuestMemfdTry fail(GuestMemfdConversion *c, int error)
+{
+    c->error = error;
+    return GUEST_MEMFD_TRY_FAILED;
+}
+
 /* -EAGAIN: what the scan found is no longer true, start again. */
-static int find_or_hold(GuestMemfdConversion *c, const GuestMemfdSection *s)
+static GuestMemfdTry find_or_hold(GuestMemfdConversion *c,
+                                  const GuestMemfdSection *s)
 {
     GuestMemfdBlock *block = s->block;
     GuestMemfdDecision decision;
 
     if (!is_held(c, block)) {
         if (c->only && c->only != block) {
-            return -EAGAIN;
+            return fail(c, -EAGAIN);
         }
         decision = guest_memfd_engine_decide(c->engine, block, c->req);
         if (!c->held || decision.error) {
-            c->result->outcome.decision = decision;
+            c->result->decision = decision;
         }
         if (decision.error) {
-            return guest_memfd_refuse_request(c, s, &decision);
+            return fail(c, guest_memfd_refuse_request(c, s, &decision));
         }
         hold(c, block, s->mr, &decision);
     }
-    if (guest_memfd_has_listeners(block) && !bql_locked()) {
-        c->needs_bql = true;
-        return -EAGAIN;
-    }
-    return 0;
+    return guest_memfd_has_listeners(block) && !bql_locked() ?
+           GUEST_MEMFD_TRY_WITH_BQL : GUEST_MEMFD_TRY_DONE;
 }
 
 /*
@@ -137,7 +144,7 @@ static GuestMemfdContentMode run_mode(const GuestMemfdConversion *c,
                                       uint64_t size)
 {
     const GuestMemfdContentMode preserve = GUEST_MEMFD_CONTENT_MODE_PRESERVE;
-    const GuestMemfdDecision *decision = &block->decision;
+    const GuestMemfdDecision *decision = &block->scratch.decision;
     const bool indifferent =
         decision->mode == GUEST_MEMFD_CONTENT_MODE_DEFAULT ?
         size != c->req->size :
@@ -174,38 +181,34 @@ static void spend(GuestMemfdConversion *c, uint64_t size)
 }
 
 /* The slice is done with the section up to @offset. */
-static int end_section(GuestMemfdConversion *c, const GuestMemfdSection *s,
-                       uint64_t offset)
+static GuestMemfdTry end_section(GuestMemfdConversion *c,
+                                 const GuestMemfdSection *s, uint64_t offset)
 {
     const uint64_t done = offset - s->offset;
 
-    s->block->asked_bytes += done;
+    s->block->scratch.requested_bytes += done;
     c->look_left -= done;
     if (c->left && c->look_left) {
-        return 0;
+        return GUEST_MEMFD_TRY_DONE;
     }
     c->slice_end = s->gpa + done;
     c->slice_end_offset = offset;
-    return SLICE_FULL;
+    return GUEST_MEMFD_TRY_SLICE;
 }
 
-static int convert_section(GuestMemfdConversion *c, const GuestMemfdSection *s,
-                           unsigned *blocks)
+static GuestMemfdTry convert_section(GuestMemfdConversion *c,
+                                     const GuestMemfdSection *s)
 {
     const bool shared = c->req->direction == GUEST_MEMFD_DIRECTION_TO_SHARED;
     GuestMemfdBlock *block = s->block;
     uint64_t offset = s->offset, size, run;
     const uint64_t end = offset + MIN(s->size, c->look_left);
+    GuestMemfdTry try = find_or_hold(c, s);
     int ret;
 
-    if (!block) {
-        return guest_memfd_check_foreign(c, s->size);
+    if (try != GUEST_MEMFD_TRY_DONE) {
+        return try;
     }
-    ret = find_or_hold(c, s);
-    if (ret) {
-        return ret;
-    }
-
     while (c->left &&
            guest_memfd_block_next_run(block, !shared, &offset, end, &run)) {
         size = cut_run(c, offset, run);
@@ -214,7 +217,7 @@ static int convert_section(GuestMemfdConversion *c, const GuestMemfdSection *s,
         if (ret) {
             c->failing = block;
             c->failing_offset = offset;
-            return ret;
+            return fail(c, ret);
         }
         offset += size;
         spend(c, size < run ? c->left : size);
@@ -224,10 +227,11 @@ static int convert_section(GuestMemfdConversion *c, const GuestMemfdSection *s,
 
 /* --- slices ------------------------------------------------------------- */
 
-static bool worth_another_try(const GuestMemfdConversion *c, int ret)
+static bool worth_another_try(const GuestMemfdConversion *c)
 {
-    return (ret == -EAGAIN || ret == -EINTR) &&
-           get_clock() < c->deadline_ns && !guest_memfd_is_interrupted(c);
+    return (c->error == -EAGAIN || c->error == -EINTR) &&
+           get_clock() < c->deadline_ns &&
+           !guest_memfd_engine_is_interrupted(c->engine, c->req);
 }
 
 /* All pages are converted: those that are shared now may be used. */
@@ -239,88 +243,109 @@ static int publish(GuestMemfdConversion *c)
     if (c->req->direction == GUEST_MEMFD_DIRECTION_TO_PRIVATE) {
         return 0;
     }
-    for (block = c->held; block; block = block->next_held) {
+    for (block = c->held; block; block = block->scratch.next) {
         ret = guest_memfd_run_populate(block);
         if (ret) {
             c->failing = block;
-            c->failing_offset = block->changed_first *
+            c->failing_offset = block->scratch.changed_first *
                                 guest_memfd_page_size();
             return ret;
         }
     }
-    for (block = c->held; block; block = block->next_held) {
+    for (block = c->held; block; block = block->scratch.next) {
         guest_memfd_run_record(block);
     }
     return 0;
 }
 
-static int convert_slice(GuestMemfdConversion *c)
+static GuestMemfdTry convert_sections(GuestMemfdConversion *c)
 {
-    unsigned blocks = 0;
-    int ret;
+    GuestMemfdTry try = GUEST_MEMFD_TRY_DONE;
+    hwaddr gpa = c->pos;
+    GuestMemfdSection s;
+    int ret = 0;
 
+    while (try == GUEST_MEMFD_TRY_DONE &&
+           (ret = guest_memfd_next_section(c, &gpa, &s)) > 0) {
+        try = convert_section(c, &s);
+        guest_memfd_section_put(&s);
+    }
+    return ret < 0 ? fail(c, ret) : try;
+}
+
+/* Returns TRY_FAILED if no other slice may follow now. */
+static GuestMemfdTry end_slice(GuestMemfdConversion *c)
+{
+    c->pos = c->slice_end;
+    if (c->pos == guest_memfd_request_end(c)) {
+        return GUEST_MEMFD_TRY_DONE;
+    }
+    if (guest_memfd_engine_is_interrupted(c->engine, c->req)) {
+        c->failing = c->held;
+        c->failing_offset = c->slice_end_offset;
+        return fail(c, -EAGAIN);
+    }
+    return GUEST_MEMFD_TRY_SLICE;
+}
+
+static GuestMemfdTry undo_slice(GuestMemfdConversion *c, GuestMemfdTry try)
+{
+    if (!roll_back(c)) {
+        return fail(c, -EIO);
+    }
+    return try == GUEST_MEMFD_TRY_FAILED && worth_another_try(c) ?
+           GUEST_MEMFD_TRY_RETRY : try;
+}
+
+static bool is_converted(GuestMemfdTry try)
+{
+    return try == GUEST_MEMFD_TRY_DONE || try == GUEST_MEMFD_TRY_SLICE;
+}
+
+static GuestMemfdTry try_locked(GuestMemfdConversion *c)
+{
+    GuestMemfdTry try = convert_sections(c);
+    int ret = is_converted(try) ? publish(c) : 0;
+    bool done;
+
+    if (ret) {
+        try = fail(c, ret);
+    }
+    done = is_converted(try);
+    try = done ? end_slice(c) : undo_slice(c, try);
+    if (try == GUEST_MEMFD_TRY_FAILED && c->failing) {
+        guest_memfd_note_failure(c, c->failing, c->failing->scratch.mr,
+                                 c->failing_offset);
+    }
+    finish(c, done, try == GUEST_MEMFD_TRY_DONE ||
+                    try == GUEST_MEMFD_TRY_FAILED);
+    return try;
+}
+
+static GuestMemfdTry try_spanning(GuestMemfdConversion *c)
+{
+    QEMU_LOCK_GUARD(&c->engine->span_lock);
+    return try_locked(c);
+}
+
+GuestMemfdTry guest_memfd_slice_convert(GuestMemfdConversion *c,
+                                        GuestMemfdBlock *only)
+{
+    GuestMemfdProvider *provider = c->engine->provider;
+    GuestMemfdProviderClass *pc = GUEST_MEMFD_PROVIDER_GET_CLASS(provider);
+    GuestMemfdTry try;
+
+    c->only = only;
     c->failing = NULL;
     c->left = c->engine->slice_bytes;
     c->look_left = c->left * SKIPS_PER_BYTE;
     c->slice_end = guest_memfd_request_end(c);
-    ret = guest_memfd_for_each_section(c, convert_section, &blocks);
-    return ret < 0 ? ret : publish(c);
-}
-
-/* Returns -EAGAIN if no other slice may follow now. */
-static int end_slice(GuestMemfdConversion *c, bool *again)
-{
-    c->pos = c->slice_end;
-    *again = c->pos < guest_memfd_request_end(c);
-    if (*again && guest_memfd_is_interrupted(c)) {
-        *again = false;
-        c->failing = c->held;
-        c->failing_offset = c->slice_end_offset;
-        return -EAGAIN;
-    }
-    return 0;
-}
-
-static int try_locked(GuestMemfdConversion *c, bool *again)
-{
-    int ret = convert_slice(c);
-    const bool done = !ret;
-
-    if (done) {
-        ret = end_slice(c, again);
-    } else {
-        ret = roll_back(c, ret);
-        *again = (ret == -EAGAIN && c->needs_bql) ||
-                 worth_another_try(c, ret);
-    }
-    if (ret && !*again && c->failing) {
-        guest_memfd_note_failure(c, c->failing, c->failing->held_mr,
-                         c->failing_offset);
-    }
-    finish(c, done, !*again);
-    return ret;
-}
-
-static int try_spanning(GuestMemfdConversion *c, bool *again)
-{
-    QEMU_LOCK_GUARD(&c->engine->span_lock);
-    c->only = NULL;
-    return try_locked(c, again);
-}
-
-int guest_memfd_slice_convert(GuestMemfdConversion *c, bool spans,
-                              bool *again)
-{
-    GuestMemfdProvider *provider = c->engine->provider;
-    GuestMemfdProviderClass *pc = GUEST_MEMFD_PROVIDER_GET_CLASS(provider);
-    int ret;
-
     if (pc->begin) {
         pc->begin(provider);
     }
-    ret = spans ? try_spanning(c, again) : try_locked(c, again);
+    try = only ? try_locked(c) : try_spanning(c);
     if (pc->end) {
         pc->end(provider);
     }
-    return ret;
+    return try;
 }

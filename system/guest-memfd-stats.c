@@ -47,37 +47,37 @@ static unsigned time_place(uint64_t ns)
     return MIN(64 - clz64(ns), GUEST_MEMFD_TIME_PLACES - 1);
 }
 
-void guest_memfd_count_bytes(GuestMemfdBlock *block,
-                             GuestMemfdDirection direction)
+void guest_memfd_count_bytes(GuestMemfdBlockStats *stats,
+                             GuestMemfdDirection direction,
+                             uint64_t requested, uint64_t changed)
 {
-    GuestMemfdCounters *counters = &block->counters;
-
-    QEMU_LOCK_GUARD(&block->counters_lock);
-    counters->converted_bytes[direction] += block->changed_bytes;
-    counters->already_right_bytes += block->asked_bytes -
-                                     block->changed_bytes;
+    QEMU_LOCK_GUARD(&stats->lock);
+    stats->counters.converted_bytes[direction] += changed;
+    stats->counters.already_right_bytes += requested - changed;
 }
 
-void guest_memfd_count_request(const GuestMemfdTally *tally,
-                               const GuestMemfdRequest *req, int ret,
-                               int64_t ns, unsigned retries)
+void guest_memfd_count_request(GuestMemfdBlockStats *stats,
+                               const GuestMemfdRequest *req,
+                               const GuestMemfdDecision *decision,
+                               const GuestMemfdResult *result)
 {
-    GuestMemfdCounters *counters = &tally->block->counters;
+    GuestMemfdCounters *counters = &stats->counters;
+    const int64_t ns = result->ns;
 
-    QEMU_LOCK_GUARD(&tally->block->counters_lock);
+    QEMU_LOCK_GUARD(&stats->lock);
     counters->requests++;
-    counters->retries += retries;
+    counters->retries += result->retries;
     counters->origins[req->origin]++;
     counters->directions[req->direction]++;
-    counters->modes[tally->decision.mode]++;
-    counters->realisations[tally->decision.realisation]++;
-    counters->downgrades += tally->decision.downgraded;
+    counters->modes[decision->mode]++;
+    counters->realisations[decision->realisation]++;
+    counters->downgrades += decision->downgraded;
     counters->time_ns += ns;
     counters->time_max_ns = MAX(counters->time_max_ns, ns);
     counters->time_histogram[time_place(ns)]++;
 
-    if (ret) {
-        counters->failures[guest_memfd_errno_place(ret)]++;
+    if (result->error) {
+        counters->failures[guest_memfd_errno_place(result->error)]++;
     }
 }
 
@@ -95,7 +95,8 @@ void guest_memfd_counters_add(GuestMemfdCounters *sum,
     sum->time_max_ns = max;
 }
 
-static uint64_t all_errors(const uint64_t counts[GUEST_MEMFD_ERRNO_PLACES])
+uint64_t guest_memfd_all_failures(
+    const uint64_t counts[GUEST_MEMFD_ERRNO_PLACES])
 {
     uint64_t all = 0;
     unsigned i;
@@ -104,28 +105,6 @@ static uint64_t all_errors(const uint64_t counts[GUEST_MEMFD_ERRNO_PLACES])
         all += counts[i];
     }
     return all;
-}
-
-void guest_memfd_engine_totals(GuestMemfdEngine *engine,
-                               GuestMemfdTotals *totals)
-{
-    GuestMemfdBlock *block;
-
-    *totals = (GuestMemfdTotals) { .counters = engine->retired };
-    QLIST_FOREACH(block, &engine->blocks, next) {
-        const uint64_t shared = guest_memfd_block_shared_bytes(block);
-
-        totals->shared_bytes += shared;
-        totals->private_bytes += block->size - shared;
-        WITH_QEMU_LOCK_GUARD(&block->counters_lock) {
-            guest_memfd_counters_add(&totals->counters, &block->counters);
-        }
-    }
-    totals->failures = all_errors(totals->counters.failures);
-    WITH_QEMU_LOCK_GUARD(&engine->rejected_lock) {
-        totals->rejected = all_errors(engine->rejected);
-    }
-    totals->unconverted_faults = stat64_get(&engine->unconverted_faults);
 }
 
 GuestMemfdFailureCountList *

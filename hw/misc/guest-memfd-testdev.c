@@ -48,7 +48,7 @@ struct GuestMemfdTestdev {
 
 static void testdev_convert(GuestMemfdTestdev *s)
 {
-    GuestMemfdOutcome outcome = { };
+    GuestMemfdResult outcome = { };
 
     s->status = guest_memfd_request(s->gpa, s->size, s->attributes,
                                     GUEST_MEMFD_ORIGIN_DEVICE, &outcome);

@@ -77,9 +77,9 @@ void guest_memfd_ram_block_set_policy(RAMBlock *rb,
  * Return -EINVAL when this VM has no memory to convert.
  */
 int guest_memfd_convert(const GuestMemfdRequest *req,
-                        GuestMemfdOutcome *outcome);
+                        GuestMemfdResult *outcome);
 int guest_memfd_request(hwaddr gpa, uint64_t size, uint64_t attributes,
-                        GuestMemfdOrigin origin, GuestMemfdOutcome *outcome);
+                        GuestMemfdOrigin origin, GuestMemfdResult *outcome);
 
 /*
  * guest_memfd_answer: what a guest is told of @ret, 0 or a negative errno

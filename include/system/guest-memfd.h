@@ -13,7 +13,7 @@
  *
  * Lock order: BQL, then what GuestMemfdProviderClass::begin waits for, then
  * GuestMemfdEngine::span_lock, then GuestMemfdBlock::lock.
- * GuestMemfdBlock::counters_lock is taken with any of them held, and no other
+ * GuestMemfdBlockStats::lock is taken with any of them held, and no other
  * lock after it.  The listeners of a block are called with the BQL and the
  * block's lock held.  The engine never sleeps with any of them, but for short
  * pauses (0.1 s in all) when pages cannot be brought back at once.  An access
@@ -33,6 +33,10 @@
 #include "qom/object.h"
 #include "system/guest-memfd-guest.h"
 #include "system/memory.h"
+
+typedef struct GuestMemfdBlock GuestMemfdBlock;
+typedef struct GuestMemfdEngine GuestMemfdEngine;
+typedef struct GuestMemfdMappings GuestMemfdMappings;
 
 /* What a guest said about the bytes of a conversion. */
 typedef enum GuestMemfdIntent {
@@ -91,8 +95,14 @@ typedef enum GuestMemfdInterrupt {
     GUEST_MEMFD_INTERRUPT_END,
 } GuestMemfdInterrupt;
 
-/* A conversion as it was asked for.  @gpa and @size are in bytes. */
+/*
+ * A request for a conversion.  @gpa and @size are in bytes.
+ *
+ * @block: @gpa is an offset in it, mapped or not; else NULL, and @gpa is
+ *     guest-physical.
+ */
 typedef struct GuestMemfdRequest {
+    GuestMemfdBlock *block;
     hwaddr gpa;
     uint64_t size;
     GuestMemfdDirection direction;
@@ -101,14 +111,26 @@ typedef struct GuestMemfdRequest {
 } GuestMemfdRequest;
 
 /*
- * @decided is false when the request failed before the policy was asked.
- * @changed_bytes is not 0 for a request that failed after its first slice.
+ * The result of a request.
+ *
+ * @error: 0 or a negative errno value.
+ * @decided: false when the request failed before the policy decided.
+ * @changed_bytes: not 0 for a request that failed after its first slice.
+ * @block, @offset: the part that failed; NULL if it is in no block.  Set for
+ *     GuestMemfdEngine::failed only, with a reference to @mr, which may be
+ *     NULL in tests.
  */
-typedef struct GuestMemfdOutcome {
+typedef struct GuestMemfdResult {
+    int error;
     bool decided;
     GuestMemfdDecision decision;
     uint64_t changed_bytes;
-} GuestMemfdOutcome;
+    unsigned retries;
+    int64_t ns;
+    const GuestMemfdBlock *block;
+    uint64_t offset;
+    MemoryRegion *mr;
+} GuestMemfdResult;
 
 /*
  * guest_memfd_request_decode: read a guest's words
@@ -130,10 +152,6 @@ uint32_t guest_memfd_hints(const GuestMemfdOffer *offer,
                            GuestMemfdDirection direction);
 
 /* --- providers --------------------------------------------------------- */
-
-typedef struct GuestMemfdBlock GuestMemfdBlock;
-typedef struct GuestMemfdEngine GuestMemfdEngine;
-typedef struct GuestMemfdMappings GuestMemfdMappings;
 
 #define TYPE_GUEST_MEMFD_PROVIDER "guest-memfd-provider"
 OBJECT_DECLARE_TYPE(GuestMemfdProvider, GuestMemfdProviderClass,
@@ -253,10 +271,36 @@ typedef struct GuestMemfdTotals {
     uint64_t shared_bytes;
 } GuestMemfdTotals;
 
+/* A leaf lock, held for a few instructions: monitors wait for no request. */
+typedef struct GuestMemfdBlockStats {
+    QemuMutex lock;
+    GuestMemfdCounters counters;
+} GuestMemfdBlockStats;
+
+/*
+ * The part of a request that a block holds, empty between requests.
+ *
+ * @mr: referenced, may be NULL in tests.
+ * @changed: pages converted so far, all in [@changed_first, @changed_end).
+ * @populated: the listeners were notified of them.
+ * @next: the next block that the request holds.
+ */
+typedef struct GuestMemfdScratch {
+    MemoryRegion *mr;
+    GuestMemfdDecision decision;
+    uint64_t requested_bytes;
+    unsigned long *changed;
+    unsigned long changed_first;
+    unsigned long changed_end;
+    uint64_t changed_bytes;
+    bool populated;
+    GuestMemfdBlock *next;
+} GuestMemfdScratch;
+
 /*
  * The conversion state of one RAMBlock.  Which pages are shared is kept in
- * @attributes, where QEMU's other users of the block look for it: a set
- * bit is a shared page.
+ * @attributes, which QEMU's other users of the block read: a set bit is a
+ * shared page.
  */
 struct GuestMemfdBlock {
     GuestMemfdEngine *engine;
@@ -266,34 +310,18 @@ struct GuestMemfdBlock {
     uint64_t size;
     uint8_t *host;
     int fd;
+    bool in_place;                  /* the memory exists only once */
     void *provider_data;
 
     int content_policy;             /* GuestMemfdContentPolicy, atomic */
-
-    /* A leaf; held for a few instructions: monitors never wait for @lock. */
-    QemuMutex counters_lock;
-    GuestMemfdCounters counters;
-
     unsigned long shared_pages;     /* atomic; written with lock */
+    GuestMemfdMappings *mappings;
+    GuestMemfdBlockStats stats;
 
     QemuMutex lock;
-    /* Below: protected by lock. */
-    unsigned long *changed;         /* by the request that holds the lock */
-    unsigned long changed_first;
-    unsigned long changed_end;
-    uint64_t changed_bytes;
-    bool populated;                 /* listeners know of what changed */
-
-    /* Of the request that holds the lock. */
-    MemoryRegion *held_mr;
-    uint64_t asked_bytes;
-    GuestMemfdDecision decision;
-    GuestMemfdBlock *next_held;
-
+    GuestMemfdScratch scratch;      /* protected by lock */
     /* Differs whenever a page was converted since; protected by lock. */
     uint64_t generation;
-
-    GuestMemfdMappings *mappings;
 
     QLIST_ENTRY(GuestMemfdBlock) next;  /* BQL */
 };
@@ -306,23 +334,6 @@ typedef struct GuestMemfdSection {
     GuestMemfdBlock *block;         /* NULL: not guest_memfd memory */
     uint64_t offset;                /* in @block */
 } GuestMemfdSection;
-
-/*
- * A request that failed.
- *
- * @in_block: req->gpa is an offset in @block.
- * @block: where it failed; NULL if it reached no block.
- * @offset: of the part that failed, in @block.
- */
-typedef struct GuestMemfdFailure {
-    const GuestMemfdRequest *req;
-    bool in_block;
-    const GuestMemfdBlock *block;
-    uint64_t offset;
-    const GuestMemfdOutcome *outcome;
-    unsigned retries;
-    int error;
-} GuestMemfdFailure;
 
 /* --- engine ------------------------------------------------------------ */
 
@@ -383,8 +394,8 @@ struct GuestMemfdEngine {
      * @failed: a request ended with an error.  The engine holds no lock;
      * its caller may hold the BQL.  May be NULL.
      */
-    void (*failed)(GuestMemfdEngine *engine,
-                   const GuestMemfdFailure *failure);
+    void (*failed)(GuestMemfdEngine *engine, const GuestMemfdRequest *req,
+                   const GuestMemfdResult *result);
 };
 
 /* The default of GuestMemfdEngine::slice_bytes, and what bounds it. */
@@ -406,7 +417,7 @@ GuestMemfdDecision guest_memfd_engine_decide(const GuestMemfdEngine *engine,
  * GuestMemfdEngine::slice_bytes) is all or nothing: on failure the state of
  * every page is as before.  A larger one is carried out slice by slice, from
  * its lowest address on; others get in between and see it half done.  On
- * failure the slices before stay converted (@outcome->changed_bytes), and to
+ * failure the slices before stay converted (@result->changed_bytes), and to
  * repeat the request is right.
  *
  * The bytes of pages that did not change state are as before, unless
@@ -420,7 +431,7 @@ GuestMemfdDecision guest_memfd_engine_decide(const GuestMemfdEngine *engine,
  *
  * May be called with or without the BQL.  May drop and take it again.
  *
- * @outcome may be NULL.
+ * @result may be NULL.
  *
  * Returns 0 or a negative errno value for the guest: -EINVAL (malformed,
  * or not guest memory), -EOPNOTSUPP (the contents cannot be promised),
@@ -431,19 +442,13 @@ GuestMemfdDecision guest_memfd_engine_decide(const GuestMemfdEngine *engine,
  */
 int guest_memfd_engine_convert(GuestMemfdEngine *engine,
                                const GuestMemfdRequest *req,
-                               GuestMemfdOutcome *outcome);
+                               GuestMemfdResult *result);
 
 /* The same, from the guest's words: see guest_memfd_request_decode(). */
 int guest_memfd_engine_request(GuestMemfdEngine *engine, hwaddr gpa,
                                uint64_t size, uint64_t attributes,
                                GuestMemfdOrigin origin,
-                               GuestMemfdOutcome *outcome);
-
-/* The same for a part of one block, mapped or not: @req->gpa is in it. */
-int guest_memfd_engine_convert_block(GuestMemfdEngine *engine,
-                                     GuestMemfdBlock *block,
-                                     const GuestMemfdRequest *req,
-                                     GuestMemfdOutcome *outcome);
+                               GuestMemfdResult *result);
 
 /* BQL held. */
 void guest_memfd_engine_totals(GuestMemfdEngine *engine,

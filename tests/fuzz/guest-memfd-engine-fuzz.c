@@ -128,7 +128,7 @@ static void check_answer(const Machine *m, const GuestMemfdRequest *req,
 }
 
 static void check(Machine *m, const GuestMemfdRequest *req, int only, int ret,
-                  const GuestMemfdOutcome *outcome, const View *old)
+                  const GuestMemfdResult *outcome, const View *old)
 {
     View new = { };
     uint64_t changed;
@@ -161,7 +161,7 @@ static void step_request(Machine *m, Input *in, uint8_t how, bool to_shared)
 {
     const GuestMemfdOrigin origin = how / 16 % GUEST_MEMFD_ORIGIN__MAX;
     uint64_t gpa, size, attributes;
-    GuestMemfdOutcome outcome;
+    GuestMemfdResult outcome;
     GuestMemfdRequest req;
     bool bql = how & 4;
     int ret, decoded;
@@ -197,14 +197,13 @@ static void step_block(Machine *m, Input *in, uint8_t how)
     const unsigned pages = take(in, 1) % (block_pages[block] - first);
     GuestMemfdRequest req = rig_request(how & 1, how / 16 %
                                         GUEST_MEMFD_INTENT__MAX, first, pages);
-    GuestMemfdOutcome outcome;
+    GuestMemfdResult outcome;
     View old = { };
     int ret;
 
     look(m, &old);
-    ret = guest_memfd_engine_convert_block(&m->rig->engine,
-                                           m->rig->blocks[block], &req,
-                                           &outcome);
+    req.block = m->rig->blocks[block];
+    ret = guest_memfd_engine_convert(&m->rig->engine, &req, &outcome);
     check(m, &req, block, ret, &outcome, &old);
 }
 

@@ -110,7 +110,7 @@ static void look(const Machine *m, View *v)
     for (i = 0; i < BLOCKS; i++) {
         const GuestMemfdBlock *block = m->rig->blocks[i];
 
-        v->counters[i] = block->counters;
+        v->counters[i] = block->stats.counters;
         for (page = 0; page < block_pages[i]; page++) {
             const uint64_t *host = (uint64_t *)(block->host +
                                                 page * page_size());

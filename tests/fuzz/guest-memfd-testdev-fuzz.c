@@ -35,7 +35,7 @@ AddressSpace address_space_memory;
 const PropertyInfo qdev_prop_uint64;
 
 int guest_memfd_request(hwaddr gpa, uint64_t size, uint64_t attributes,
-                        GuestMemfdOrigin origin, GuestMemfdOutcome *outcome)
+                        GuestMemfdOrigin origin, GuestMemfdResult *outcome)
 {
     int ret;
 

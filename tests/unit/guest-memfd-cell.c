@@ -233,7 +233,7 @@ static void prepare(void)
 
     for (i = 0; i < the.rig->n_blocks; i++) {
         the.rig->blocks[i]->shared_pages = 0;
-        the.rig->blocks[i]->counters = (GuestMemfdCounters) { };
+        the.rig->blocks[i]->stats.counters = (GuestMemfdCounters) { };
     }
     for (page = 0; page < PAGES; page++) {
         prepare_page(page);
@@ -267,8 +267,8 @@ static uint64_t sum(const uint64_t *counts, unsigned n)
 
 static bool rolled_back(void)
 {
-    return the.rig->blocks[0]->counters.rollbacks +
-           the.rig->blocks[1]->counters.rollbacks;
+    return the.rig->blocks[0]->stats.counters.rollbacks +
+           the.rig->blocks[1]->stats.counters.rollbacks;
 }
 
 static int expected_result(void)
@@ -357,13 +357,13 @@ static void check_listeners(void)
     }
 }
 
-static void check_counters(const GuestMemfdOutcome *outcome, int ret)
+static void check_counters(const GuestMemfdResult *outcome, int ret)
 {
     uint64_t failures = 0, bytes = 0;
     unsigned i;
 
     for (i = 0; i < the.rig->n_blocks; i++) {
-        const GuestMemfdCounters *c = &the.rig->blocks[i]->counters;
+        const GuestMemfdCounters *c = &the.rig->blocks[i]->stats.counters;
 
         failures += sum(c->failures, ARRAY_SIZE(c->failures));
         bytes += sum(c->converted_bytes, ARRAY_SIZE(c->converted_bytes));
@@ -376,7 +376,7 @@ static void check_counters(const GuestMemfdOutcome *outcome, int ret)
     EXPECT(!bytes == !!ret);
 }
 
-static void check(const GuestMemfdOutcome *outcome, int ret)
+static void check(const GuestMemfdResult *outcome, int ret)
 {
     unsigned page;
 
@@ -423,7 +423,7 @@ void cell_start(void)
 
 unsigned cell_run(const Cell *cell)
 {
-    GuestMemfdOutcome outcome;
+    GuestMemfdResult outcome;
     GuestMemfdRequest req;
     int ret;
 

@@ -53,13 +53,13 @@ bool guest_memfd_has_provider(void)
 }
 
 int guest_memfd_convert(const GuestMemfdRequest *req,
-                        GuestMemfdOutcome *outcome)
+                        GuestMemfdResult *outcome)
 {
     return guest_memfd_engine_convert(&vm->engine, req, outcome);
 }
 
 int guest_memfd_request(hwaddr gpa, uint64_t size, uint64_t attributes,
-                        GuestMemfdOrigin origin, GuestMemfdOutcome *outcome)
+                        GuestMemfdOrigin origin, GuestMemfdResult *outcome)
 {
     return guest_memfd_engine_request(&vm->engine, gpa, size, attributes,
                                       origin, outcome);

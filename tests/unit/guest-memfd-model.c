@@ -240,7 +240,7 @@ static void adopt_failure_counts(Model *m)
     unsigned i;
 
     for (i = 0; i < BLOCKS; i++) {
-        uint64_t *actual = &m->rig->blocks[i]->counters.requests;
+        uint64_t *actual = &m->rig->blocks[i]->stats.counters.requests;
 
         g_assert_cmpuint(*actual - m->counts[i].requests, <=, 1);
         m->counts[i].failures += *actual - m->counts[i].requests;
@@ -273,7 +273,7 @@ static void check_blocks(const Model *m)
 
     for (i = 0; i < BLOCKS; i++) {
         const GuestMemfdBlock *block = m->rig->blocks[i];
-        const GuestMemfdCounters *c = &block->counters;
+        const GuestMemfdCounters *c = &block->stats.counters;
         const Counts *want = &m->counts[i];
         uint64_t failures = 0;
 
@@ -313,7 +313,7 @@ static bool lost_bytes(const Model *m, const Step *s,
     unsigned i;
 
     for (i = 0; i < BLOCKS; i++) {
-        if (m->rig->blocks[i]->counters.rollbacks > rollbacks[i] &&
+        if (m->rig->blocks[i]->stats.counters.rollbacks > rollbacks[i] &&
             decide(m, s, i).mode == GUEST_MEMFD_CONTENT_MODE_PRESERVE &&
             way_back_is_lossy(m, s)) {
             return true;
@@ -339,13 +339,13 @@ static void limit_listeners(Model *m, const Step *s)
 static void convert(Model *m, const Step *s)
 {
     const unsigned armed = model_armed_faults(m->rig);
-    GuestMemfdOutcome outcome;
+    GuestMemfdResult outcome;
     uint64_t rollbacks[BLOCKS];
     int block, want = refusal(m, s, &block), ret;
     unsigned i;
 
     for (i = 0; i < BLOCKS; i++) {
-        rollbacks[i] = m->rig->blocks[i]->counters.rollbacks;
+        rollbacks[i] = m->rig->blocks[i]->stats.counters.rollbacks;
     }
     limit_listeners(m, s);
     model_set_progress(m->rig, s);

@@ -289,7 +289,7 @@ void rig_expect_failure(Rig *rig, GuestMemfdDirection direction,
                         uint64_t gpa, uint64_t pages, int error,
                         const char *log)
 {
-    GuestMemfdOutcome outcome;
+    GuestMemfdResult outcome;
 
     g_assert_cmpint(rig_ask(rig, direction, UNSPECIFIED, gpa, pages,
                             &outcome), ==, error);

@@ -446,7 +446,7 @@ GuestMemfdRequest rig_request(GuestMemfdDirection direction,
 }
 
 int rig_ask(Rig *rig, GuestMemfdDirection direction, GuestMemfdIntent intent,
-            uint64_t gpa, uint64_t pages, GuestMemfdOutcome *outcome)
+            uint64_t gpa, uint64_t pages, GuestMemfdResult *outcome)
 {
     const GuestMemfdRequest req = rig_request(direction, intent, gpa, pages);
     bool locked = bql_locked();
@@ -482,11 +482,11 @@ static void check_block(const GuestMemfdBlock *block)
     const unsigned long *bitmap = block->attributes->bitmap;
     unsigned long page;
 
-    g_assert_null(block->held_mr);
-    g_assert_null(block->next_held);
-    g_assert(bitmap_empty(block->changed, pages));
-    g_assert_cmpuint(block->changed_end, ==, 0);
-    g_assert_cmpuint(block->changed_bytes, ==, 0);
+    g_assert_null(block->scratch.mr);
+    g_assert_null(block->scratch.next);
+    g_assert(bitmap_empty(block->scratch.changed, pages));
+    g_assert_cmpuint(block->scratch.changed_end, ==, 0);
+    g_assert_cmpuint(block->scratch.changed_bytes, ==, 0);
     g_assert_cmpuint(block->shared_pages, ==,
                      bitmap_count_one(bitmap, pages));
     if (block->provider_data) {

@@ -123,7 +123,7 @@ GuestMemfdRequest rig_request(GuestMemfdDirection direction,
 int rig_convert(Rig *rig, GuestMemfdDirection direction, uint64_t gpa,
                 uint64_t pages);
 int rig_ask(Rig *rig, GuestMemfdDirection direction, GuestMemfdIntent intent,
-            uint64_t gpa, uint64_t pages, GuestMemfdOutcome *outcome);
+            uint64_t gpa, uint64_t pages, GuestMemfdResult *outcome);
 
 /*
  * The lines since the last time, for example "convert a 3+2 to-private

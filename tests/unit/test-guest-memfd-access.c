@@ -190,7 +190,7 @@ static void test_waits(void)
     watch(rig, expect_over);
     begin(rig, slow_main);
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 4, 1), ==, 0);
-    g_assert_cmpuint(rig->blocks[0]->counters.retries, ==, 0);
+    g_assert_cmpuint(rig->blocks[0]->stats.counters.retries, ==, 0);
     end();
     unwatch(rig);
     rig_free(rig);

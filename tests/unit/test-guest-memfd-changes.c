@@ -56,7 +56,7 @@ static void set_default(Rig *rig)
 static void test_policy(void)
 {
     Rig *rig = private_block();
-    GuestMemfdOutcome outcome;
+    GuestMemfdResult outcome;
 
     between_lookups(rig, set_default);
     g_assert_cmpint(rig_ask(rig, TO_SHARED, UNSPECIFIED, 0, 4, &outcome), ==,
@@ -64,7 +64,7 @@ static void test_policy(void)
     rig_expect_log(rig, "convert a 0+4 to-shared default [P]\n");
     g_assert_true(outcome.decided);
     g_assert_cmpint(outcome.decision.mode, ==, MODE_DEFAULT);
-    g_assert_cmpuint(rig->blocks[0]->counters.modes[MODE_ZERO], ==, 0);
+    g_assert_cmpuint(rig->blocks[0]->stats.counters.modes[MODE_ZERO], ==, 0);
     rig_free(rig);
 }
 
@@ -79,7 +79,7 @@ static void test_policy_refuses(void)
 {
     Rig *rig = private_block();
     GuestMemfdBlock *block = rig->blocks[0];
-    GuestMemfdOutcome outcome;
+    GuestMemfdResult outcome;
 
     rig->engine.provider->offer.how[TO_SHARED][MODE_PRESERVE] = REFUSED;
     between_lookups(rig, set_preserve);
@@ -88,8 +88,8 @@ static void test_policy_refuses(void)
     rig_expect_log(rig, "");
     g_assert_cmpint(outcome.decision.realisation, ==, REFUSED);
     g_assert_cmpint(outcome.decision.mode, ==, MODE_PRESERVE);
-    g_assert_cmpuint(block->counters.realisations[REFUSED], ==, 1);
-    g_assert_cmpuint(block->counters.failures[
+    g_assert_cmpuint(block->stats.counters.realisations[REFUSED], ==, 1);
+    g_assert_cmpuint(block->stats.counters.failures[
                          guest_memfd_errno_place(-EOPNOTSUPP)], ==, 1);
     g_assert_cmpuint(rig->engine.rejected[
                          guest_memfd_errno_place(-EOPNOTSUPP)], ==, 0);
@@ -99,7 +99,7 @@ static void test_policy_refuses(void)
     between_lookups(rig, set_preserve);
     g_assert_cmpint(rig_ask(rig, TO_SHARED, UNSPECIFIED, 0, 4, NULL), ==,
                     -EOPNOTSUPP);
-    g_assert_cmpuint(block->counters.realisations[REFUSED], ==, 2);
+    g_assert_cmpuint(block->stats.counters.realisations[REFUSED], ==, 2);
     rig_expect_state(block, "P16");
     rig_free(rig);
 }
@@ -107,7 +107,7 @@ static void test_policy_refuses(void)
 static void test_policy_in_sleep(void)
 {
     Rig *rig = private_block();
-    GuestMemfdOutcome outcome;
+    GuestMemfdResult outcome;
 
     rig->convert_fault = (RigFault) { .count = 1, .error = -EAGAIN };
     rig->on_sleep = set_default;
@@ -128,7 +128,7 @@ static void test_policy_of_second_block(void)
 {
     Rig *rig = private_block();
     GuestMemfdBlock *b = rig_block(rig, "b", 16);
-    GuestMemfdOutcome outcome;
+    GuestMemfdResult outcome;
 
     rig_map(rig, 16, b, 0, 16);
     g_string_truncate(rig->log, 0);
@@ -138,7 +138,7 @@ static void test_policy_of_second_block(void)
                     ==, -EOPNOTSUPP);
     rig_expect_log(rig, "");
     g_assert_cmpint(outcome.decision.realisation, ==, REFUSED);
-    g_assert_cmpuint(b->counters.realisations[REFUSED], ==, 1);
+    g_assert_cmpuint(b->stats.counters.realisations[REFUSED], ==, 1);
     rig_free(rig);
 }
 
@@ -163,7 +163,7 @@ static void test_listener_comes(void)
                    "convert a 0+4 to-shared preserve [P]\n"
                    "populate L0 0+4 [P]\n");
     g_assert_cmpuint(rig->sleeps, ==, 0);
-    g_assert_cmpuint(rig->blocks[0]->counters.requests, ==, 2);
+    g_assert_cmpuint(rig->blocks[0]->stats.counters.requests, ==, 2);
     rig_free(rig);
 }
 
@@ -201,8 +201,8 @@ static void test_other_block(void)
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 0, 4), ==, 0);
     rig_expect_log(rig, "convert b 0+4 to-private default [P]\n");
     rig_expect_state(rig->blocks[0], "P16");
-    g_assert_cmpuint(rig->blocks[0]->counters.requests, ==, 1);
-    g_assert_cmpuint(rig->blocks[1]->counters.requests, ==, 1);
+    g_assert_cmpuint(rig->blocks[0]->stats.counters.requests, ==, 1);
+    g_assert_cmpuint(rig->blocks[1]->stats.counters.requests, ==, 1);
     rig_free(rig);
 }
 
@@ -219,7 +219,7 @@ static void test_second_block_comes(void)
     between_lookups(rig, map_b_beside);
     g_assert_cmpint(rig_convert(rig, TO_SHARED, 0, 32), ==, 0);
     rig_expect_state(rig->blocks[0], "S16");
-    g_assert_cmpuint(b->counters.requests, ==, 1);
+    g_assert_cmpuint(b->stats.counters.requests, ==, 1);
     rig_free(rig);
 }
 
@@ -258,7 +258,7 @@ static void convert_it_meanwhile(Rig *rig)
 static void test_already_done(void)
 {
     Rig *rig = rig_new_simple(16);
-    GuestMemfdOutcome outcome;
+    GuestMemfdResult outcome;
 
     rig->convert_fault = (RigFault) { .count = 1, .error = -EAGAIN };
     rig->on_sleep = convert_it_meanwhile;

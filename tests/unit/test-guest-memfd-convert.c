@@ -122,7 +122,7 @@ static void test_zero_by_kernel(void)
 static void test_modes(void)
 {
     Rig *rig = rig_new_simple(8);
-    GuestMemfdOutcome outcome;
+    GuestMemfdResult outcome;
 
     g_assert_cmpint(rig_ask(rig, TO_PRIVATE, PRESERVE, 0, 8, &outcome), ==,
                     0);
@@ -148,7 +148,7 @@ static void test_outcome(void)
 {
     const size_t page = qemu_real_host_page_size();
     Rig *rig = rig_new_simple(8);
-    GuestMemfdOutcome outcome;
+    GuestMemfdResult outcome;
 
     prepare_private(rig, 2, 1);
     g_assert_cmpint(rig_ask(rig, TO_PRIVATE, ZERO, 0, 4, &outcome), ==,
@@ -194,10 +194,10 @@ static void expect_mode(Rig *rig, GuestMemfdDirection direction,
                         GuestMemfdRealisation how, const char *log)
 {
     const GuestMemfdIntent intent = mode == MODE_ZERO ? ZERO : UNSPECIFIED;
-    const GuestMemfdCounters *counters = &rig->blocks[0]->counters;
+    const GuestMemfdCounters *counters = &rig->blocks[0]->stats.counters;
     const uint64_t modes = counters->modes[mode];
     const uint64_t realisations = counters->realisations[how];
-    GuestMemfdOutcome outcome;
+    GuestMemfdResult outcome;
 
     rig->engine.content_policy = GUEST_MEMFD_CONTENT_POLICY_DEFAULT;
     g_assert_cmpint(rig_ask(rig, direction, intent, 0, 16, &outcome), ==, 0);
@@ -404,7 +404,7 @@ static void test_bql(void)
     g_assert_cmpint(rig_convert(rig, TO_SHARED, 0, 64), ==, 0);
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 0, 64), ==, 0);
     g_assert_cmpuint(rig->sleeps, ==, 0);
-    g_assert_cmpuint(rig->blocks[0]->counters.retries, ==, 0);
+    g_assert_cmpuint(rig->blocks[0]->stats.counters.retries, ==, 0);
     rig_free(rig);
 }
 

@@ -16,7 +16,7 @@
 
 static uint64_t failures(const GuestMemfdBlock *block, int error)
 {
-    return block->counters.failures[guest_memfd_errno_place(error)];
+    return block->stats.counters.failures[guest_memfd_errno_place(error)];
 }
 
 /* --- pages in use ------------------------------------------------------ */
@@ -36,8 +36,8 @@ static void busy_for_a_while(int error)
                    "discard L0 2+3 [P]\n"
                    "convert a 2+3 to-private default [P]\n");
     g_assert_cmpuint(rig->sleeps, ==, 1);
-    g_assert_cmpuint(block->counters.retries, ==, 1);
-    g_assert_cmpuint(block->counters.requests, ==, 1);
+    g_assert_cmpuint(block->stats.counters.retries, ==, 1);
+    g_assert_cmpuint(block->stats.counters.requests, ==, 1);
     g_assert_cmpuint(failures(block, error), ==, 0);
     rig_free(rig);
 }
@@ -82,9 +82,9 @@ static void test_give_up(void)
     g_assert_cmpint(g_get_monotonic_time() - start, >=, 20 * 1000);
     rig_expect_state(block, "S16");
     g_assert_cmpuint(rig->sleeps, >, 0);
-    g_assert_cmpuint(block->counters.retries, ==, rig->sleeps);
+    g_assert_cmpuint(block->stats.counters.retries, ==, rig->sleeps);
     g_assert_cmpuint(failures(block, -EAGAIN), ==, 1);
-    g_assert_cmpuint(block->counters.requests, ==, 1);
+    g_assert_cmpuint(block->stats.counters.requests, ==, 1);
     rig_free(rig);
 }
 
@@ -252,7 +252,7 @@ static void test_listener_refuses_later(void)
                        "convert a 4+2 to-private preserve [P]\n"
                        "convert a 8+2 to-private preserve [P]\n");
     rig_expect_state(rig->blocks[0], "P2 S2 P2 S2 P2 S6");
-    g_assert_cmpuint(rig->blocks[0]->counters.rollbacks, ==, 1);
+    g_assert_cmpuint(rig->blocks[0]->stats.counters.rollbacks, ==, 1);
     rig_free(rig);
 }
 
@@ -280,8 +280,8 @@ static void test_rollback_to_private(void)
                        "populate L0 14+2 [S]\n");
     rig_expect_state(rig->blocks[0], "S13 P1 S2");
     rig_expect_state(rig->blocks[1], "S16");
-    g_assert_cmpuint(rig->blocks[0]->counters.rollbacks, ==, 1);
-    g_assert_cmpuint(rig->blocks[1]->counters.rollbacks, ==, 0);
+    g_assert_cmpuint(rig->blocks[0]->stats.counters.rollbacks, ==, 1);
+    g_assert_cmpuint(rig->blocks[1]->stats.counters.rollbacks, ==, 0);
     g_assert_cmpuint(failures(rig->blocks[0], -ENOMEM), ==, 1);
     g_assert_cmpuint(failures(rig->blocks[1], -ENOMEM), ==, 1);
     rig_free(rig);
@@ -345,8 +345,8 @@ static void test_last_listener_refuses(void)
                        "convert a 12+4 to-private preserve [P]\n");
     rig_expect_state(rig->blocks[0], "S12 P4");
     rig_expect_state(rig->blocks[1], "P4 S12");
-    g_assert_cmpuint(rig->blocks[0]->counters.rollbacks, ==, 1);
-    g_assert_cmpuint(rig->blocks[1]->counters.rollbacks, ==, 1);
+    g_assert_cmpuint(rig->blocks[0]->stats.counters.rollbacks, ==, 1);
+    g_assert_cmpuint(rig->blocks[1]->stats.counters.rollbacks, ==, 1);
 
     /* Nothing of it is left: the next rollback tells no listener. */
     rig->listeners[0].agrees = INT_MAX;

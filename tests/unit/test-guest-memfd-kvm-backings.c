@@ -183,12 +183,12 @@ static void test_mapped_twice(void)
 static void test_not_mapped(void)
 {
     Rig *rig = new_launched();
-    const GuestMemfdRequest req = rig_request(TO_PRIVATE, UNSPECIFIED, 0, 8);
+    GuestMemfdRequest req = rig_request(TO_PRIVATE, UNSPECIFIED, 0, 8);
 
     rig->pieces = 0;
-    g_assert_cmpint(guest_memfd_engine_convert_block(&rig->engine,
-                                                     rig->blocks[0], &req,
-                                                     NULL), ==, 0);
+    req.block = rig->blocks[0];
+    g_assert_cmpint(guest_memfd_engine_convert(&rig->engine, &req, NULL), ==,
+                    0);
     fake_expect_log("a: discard shared 0+8\n");
     rig_expect_state(rig->blocks[0], "P8");
     vm_free(rig);

@@ -180,7 +180,7 @@ static uint64_t unconverted(const Rig *rig)
 /* A private page stays private and keeps its bytes; no ioctl is issued. */
 static void check_race(Rig *rig)
 {
-    const unsigned in_block = rig->blocks[0]->counters.requests;
+    const unsigned in_block = rig->blocks[0]->stats.counters.requests;
     unsigned i;
 
     for (i = 0; i < REPEATS; i++) {
@@ -190,7 +190,7 @@ static void check_race(Rig *rig)
         g_assert_true(vm_is_private(3));
     }
     g_assert_cmpuint(unconverted(rig), ==, REPEATS);
-    g_assert_cmpuint(rig->blocks[0]->counters.requests, ==, in_block);
+    g_assert_cmpuint(rig->blocks[0]->stats.counters.requests, ==, in_block);
     vm_check(rig);
     /* That is often enough; once the VM is resumed, it starts anew. */
     g_assert_cmpint(vm_fault(3, 1, false), <, 0);
@@ -270,14 +270,14 @@ static void test_request(void)
                     "b: to-private 0+4 preserve\n");
     g_assert_cmpuint(unconverted(rig), ==, 0);
     g_assert_cmpuint(
-        rig->blocks[0]->counters.origins[GUEST_MEMFD_ORIGIN_MEMORY_FAULT],
+        rig->blocks[0]->stats.counters.origins[GUEST_MEMFD_ORIGIN_MEMORY_FAULT],
         ==, 1);
     /* Another vCPU has the same fault: it is right by then. */
     g_assert_cmpint(vm_fault(4, 8, true), ==, 0);
     fake_expect_log("");
     g_assert_cmpuint(unconverted(rig), ==, 1);
     g_assert_cmpuint(
-        rig->blocks[0]->counters.origins[GUEST_MEMFD_ORIGIN_MEMORY_FAULT],
+        rig->blocks[0]->stats.counters.origins[GUEST_MEMFD_ORIGIN_MEMORY_FAULT],
         ==, 1);
     g_assert_cmpint(vm_fault(4, 4, false), ==, 0);
     fake_expect_log("a: to-shared 4+4 zero\na: heal 4+4\n");

@@ -155,9 +155,10 @@ static void on_broken(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
     counts.broken++;
 }
 
-static void on_failure(GuestMemfdEngine *engine, const GuestMemfdFailure *f)
+static void on_failure(GuestMemfdEngine *engine, const GuestMemfdRequest *req,
+                       const GuestMemfdResult *result)
 {
-    the.error = f->error;
+    the.error = result->error;
 }
 
 /* A request that waits is not half done. */
@@ -176,8 +177,8 @@ static void on_sleep(Rig *rig)
 
 static bool rolled_back(void)
 {
-    return the.rig->blocks[0]->counters.rollbacks +
-           the.rig->blocks[1]->counters.rollbacks;
+    return the.rig->blocks[0]->stats.counters.rollbacks +
+           the.rig->blocks[1]->stats.counters.rollbacks;
 }
 
 static int expected_error(void)
@@ -292,7 +293,7 @@ static void prepare(void)
     the.broken = 0;
     fake.calls = 0;
     for (i = 0; i < the.rig->n_blocks; i++) {
-        the.rig->blocks[i]->counters = (GuestMemfdCounters) { };
+        the.rig->blocks[i]->stats.counters = (GuestMemfdCounters) { };
     }
     for (page = 0; page < VM_PAGES; page++) {
         vm_set_page(the.rig, page, starts_shared(page), secret(page));

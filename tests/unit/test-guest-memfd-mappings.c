@@ -195,7 +195,7 @@ static void test_waits(void)
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 0, PAGES), ==, 0);
     g_assert_cmpuint(rig->sleeps, ==, 3);
     rig_expect_log(rig, "convert a 0+16 to-private default [P]\n");
-    g_assert_cmpuint(rig->blocks[0]->counters.retries, ==, 3);
+    g_assert_cmpuint(rig->blocks[0]->stats.counters.retries, ==, 3);
     rig_free(rig);
 }
 

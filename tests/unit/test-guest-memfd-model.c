@@ -221,14 +221,14 @@ static void test_splitter(void)
             changed ^= n % 4 && (r >> 32) % density == 0;
             pages[i] = changed ? IS_CHANGED : shared;
             (shared ? set_bit : clear_bit)(i, block->attributes->bitmap);
-            (changed ? set_bit : clear_bit)(i, block->changed);
+            (changed ? set_bit : clear_bit)(i, block->scratch.changed);
         }
         r = model_random(seed, ~n);
         end = r % (PAGES + 1);
         check_runs(block, pages, n % 2, (r >> 32) % (end + 1), end);
     }
     bitmap_set(block->attributes->bitmap, 0, PAGES);
-    bitmap_zero(block->changed, PAGES);
+    bitmap_zero(block->scratch.changed, PAGES);
     rig_free(rig);
 }
 

@@ -172,14 +172,15 @@ static void test_histogram(void)
     };
     Rig *rig = rig_new_simple(16);
     const GuestMemfdRequest req = rig_request(TO_SHARED, UNSPECIFIED, 0, 1);
-    const GuestMemfdTally tally = { .block = rig->blocks[0] };
-    GuestMemfdCounters *c = &rig->blocks[0]->counters;
+    GuestMemfdCounters *c = &rig->blocks[0]->stats.counters;
     unsigned i;
 
     for (i = 0; i < ARRAY_SIZE(times); i++) {
+        const GuestMemfdResult result = { .ns = times[i].ns };
         uint64_t before = c->time_histogram[times[i].place];
 
-        guest_memfd_count_request(&tally, &req, 0, times[i].ns, 0);
+        guest_memfd_count_request(&rig->blocks[0]->stats, &req,
+                                  &result.decision, &result);
         g_test_message("%" PRIu64 " ns", times[i].ns);
         g_assert_cmpuint(c->time_histogram[times[i].place], ==, before + 1);
     }

@@ -70,11 +70,10 @@ static void start_in_place(void)
 static int convert(GuestMemfdDirection direction, unsigned first,
                    unsigned pages)
 {
-    const GuestMemfdRequest req = rig_request(direction, UNSPECIFIED, first,
-                                              pages);
+    GuestMemfdRequest req = rig_request(direction, UNSPECIFIED, first, pages);
 
-    return guest_memfd_engine_convert_block(&fake_ram.rig->engine, block.gmem,
-                                            &req, NULL);
+    req.block = block.gmem;
+    return guest_memfd_engine_convert(&fake_ram.rig->engine, &req, NULL);
 }
 
 static void test_init(void)

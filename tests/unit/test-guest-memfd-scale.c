@@ -103,7 +103,7 @@ static Cost share_all(Rig *rig, uint64_t runs, uint64_t length)
     GuestMemfdBlock *block = rig->blocks[0];
     GuestMemfdRequest req = rig_request(TO_SHARED, ZERO, 0,
                                         block->size / page_size());
-    GuestMemfdOutcome outcome;
+    GuestMemfdResult outcome;
 
     scatter(block, runs, length);
     cost = (Cost) { };

@@ -100,7 +100,7 @@ static void test_alias(void)
     const size_t page = qemu_real_host_page_size();
     Rig *rig = rig_new_simple(16);
     GuestMemfdBlock *block = rig->blocks[0];
-    GuestMemfdOutcome outcome;
+    GuestMemfdResult outcome;
 
     rig_map(rig, 16, block, 8, 8);
     g_assert_cmpint(rig_ask(rig, TO_PRIVATE, UNSPECIFIED, 10, 8, &outcome),
@@ -113,7 +113,7 @@ static void test_alias(void)
                     0);
     rig_expect_log(rig, "convert a 8+8 to-shared preserve [P]\n");
     g_assert_cmphex(outcome.changed_bytes, ==, 8 * page);
-    g_assert_cmphex(block->counters.already_right_bytes, ==, 8 * page);
+    g_assert_cmphex(block->stats.counters.already_right_bytes, ==, 8 * page);
     rig_free(rig);
 }
 
@@ -209,8 +209,9 @@ static void test_convert_block(void)
     GuestMemfdBlock *block = rig_block(rig, "a", 16);
     GuestMemfdRequest req = rig_request(TO_PRIVATE, UNSPECIFIED, 4, 12);
 
-    g_assert_cmpint(guest_memfd_engine_convert_block(&rig->engine, block,
-                                                     &req, NULL), ==, 0);
+    req.block = block;
+    g_assert_cmpint(guest_memfd_engine_convert(&rig->engine, &req, NULL), ==,
+                    0);
     rig_expect_log(rig, "convert a 4+12 to-private default [P]\n");
     g_assert_cmpuint(rig->lookups, ==, 0);
     rig_free(rig);

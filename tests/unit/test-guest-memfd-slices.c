@@ -29,7 +29,7 @@ static Rig *sliced(unsigned long pages)
 
 static uint64_t failures(const GuestMemfdBlock *block, int error)
 {
-    return block->counters.failures[guest_memfd_errno_place(error)];
+    return block->stats.counters.failures[guest_memfd_errno_place(error)];
 }
 
 /* --- where slices end -------------------------------------------------- */
@@ -64,10 +64,10 @@ static void test_long_run(void)
                         "convert a 9+1 to-shared preserve [P]\n"
                         "populate L0 9+1 [P]\n");
     rig_expect_state(rig->blocks[0], "S16");
-    g_assert_cmpuint(rig->blocks[0]->counters.requests, ==, 2);
-    g_assert_cmphex(rig->blocks[0]->counters.converted_bytes[TO_SHARED], ==,
-                    9 * page_size());
-    g_assert_cmphex(rig->blocks[0]->counters.already_right_bytes, ==,
+    g_assert_cmpuint(rig->blocks[0]->stats.counters.requests, ==, 2);
+    g_assert_cmphex(rig->blocks[0]->stats.counters.converted_bytes[TO_SHARED],
+                    ==, 9 * page_size());
+    g_assert_cmphex(rig->blocks[0]->stats.counters.already_right_bytes, ==,
                     7 * page_size());
     rig_free(rig);
 }
@@ -110,7 +110,7 @@ static void test_nothing_to_do(void)
     rig->engine.slice_bytes = page_size();
     g_assert_cmpint(rig_convert(rig, TO_SHARED, 0, 3 * 2048), ==, 0);
     g_assert_cmpuint(rig->slices, ==, 2);
-    g_assert_cmphex(rig->blocks[0]->counters.already_right_bytes, ==,
+    g_assert_cmphex(rig->blocks[0]->stats.counters.already_right_bytes, ==,
                     3 * 2048 * page_size());
     rig_free(rig);
 }
@@ -144,21 +144,21 @@ static void test_two_blocks(void)
     g_assert_cmpuint(rig->slices, ==, 2);
     rig_expect_state(rig->blocks[0], "S10 P6");
     rig_expect_state(rig->blocks[1], "P6 S10");
-    g_assert_cmpuint(rig->blocks[0]->counters.requests, ==, 1);
-    g_assert_cmpuint(rig->blocks[1]->counters.requests, ==, 1);
-    g_assert_cmphex(rig->blocks[1]->counters.converted_bytes[TO_PRIVATE], ==,
-                    6 * page_size());
+    g_assert_cmpuint(rig->blocks[0]->stats.counters.requests, ==, 1);
+    g_assert_cmpuint(rig->blocks[1]->stats.counters.requests, ==, 1);
+    g_assert_cmphex(rig->blocks[1]->stats.counters.converted_bytes[TO_PRIVATE],
+                    ==, 6 * page_size());
     rig_free(rig);
 }
 
 static void test_convert_block(void)
 {
     Rig *rig = sliced(16);
-    const GuestMemfdRequest req = rig_request(TO_PRIVATE, UNSPECIFIED, 2, 12);
+    GuestMemfdRequest req = rig_request(TO_PRIVATE, UNSPECIFIED, 2, 12);
 
-    g_assert_cmpint(guest_memfd_engine_convert_block(&rig->engine,
-                                                     rig->blocks[0], &req,
-                                                     NULL), ==, 0);
+    req.block = rig->blocks[0];
+    g_assert_cmpint(guest_memfd_engine_convert(&rig->engine, &req, NULL), ==,
+                    0);
     g_assert_cmpuint(rig->slices, ==, 2);
     rig_expect_state(rig->blocks[0], "S2 P12 S2");
     rig_free(rig);
@@ -201,7 +201,7 @@ static void convert_the_last_pages(Rig *rig)
 static void test_others_convert(void)
 {
     Rig *rig = sliced(16);
-    GuestMemfdOutcome outcome;
+    GuestMemfdResult outcome;
 
     rig->on_slice = convert_the_last_pages;
     g_assert_cmpint(rig_ask(rig, TO_PRIVATE, UNSPECIFIED, 0, 16, &outcome),
@@ -220,7 +220,7 @@ static void unplug(Rig *rig)
 static void test_map_changes(void)
 {
     Rig *rig = rig_two_blocks();
-    GuestMemfdOutcome outcome;
+    GuestMemfdResult outcome;
 
     rig->engine.slice_bytes = 16 * page_size();
     rig->on_slice = unplug;
@@ -239,7 +239,7 @@ static void test_prefix_stays(void)
 {
     Rig *rig = sliced(16);
     GuestMemfdBlock *block = rig->blocks[0];
-    GuestMemfdOutcome outcome;
+    GuestMemfdResult outcome;
 
     rig->convert_fault = (RigFault) { .after = 2, .count = 1,
                                       .error = -ENOMEM, .progress = 2 };
@@ -247,17 +247,18 @@ static void test_prefix_stays(void)
                     ==, -ENOMEM);
     g_assert_cmphex(outcome.changed_bytes, ==, 8 * page_size());
     rig_expect_state(block, "P8 S8");
-    g_assert_cmphex(block->counters.converted_bytes[TO_PRIVATE], ==,
+    g_assert_cmphex(block->stats.counters.converted_bytes[TO_PRIVATE], ==,
                     8 * page_size());
-    g_assert_cmphex(block->counters.already_right_bytes, ==, 0);
-    g_assert_cmpuint(block->counters.requests, ==, 1);
+    g_assert_cmphex(block->stats.counters.already_right_bytes, ==, 0);
+    g_assert_cmpuint(block->stats.counters.requests, ==, 1);
     g_assert_cmpuint(failures(block, -ENOMEM), ==, 1);
 
     /* To repeat it is right. */
     g_assert_cmpint(rig_ask(rig, TO_PRIVATE, UNSPECIFIED, 0, 16, &outcome),
                     ==, 0);
     g_assert_cmphex(outcome.changed_bytes, ==, 8 * page_size());
-    g_assert_cmphex(block->counters.already_right_bytes, ==, 8 * page_size());
+    g_assert_cmphex(block->stats.counters.already_right_bytes, ==,
+                    8 * page_size());
     rig_expect_state(block, "P16");
     rig_free(rig);
 }
@@ -320,16 +321,17 @@ static void test_interrupted_wait(void)
 static uint64_t told_at;
 
 static void note_failure(GuestMemfdEngine *engine,
-                         const GuestMemfdFailure *failure)
+                         const GuestMemfdRequest *req,
+                         const GuestMemfdResult *result)
 {
-    g_assert_nonnull(failure->block);
-    told_at = failure->offset;
+    g_assert_nonnull(result->block);
+    told_at = result->offset;
 }
 
 static void test_interrupted_slices(void)
 {
     Rig *rig = sliced(16);
-    GuestMemfdOutcome outcome;
+    GuestMemfdResult outcome;
 
     rig->engine.failed = note_failure;
     rig->on_slice = interrupt;
@@ -351,10 +353,10 @@ static int reset(Rig *rig, GuestMemfdInterrupt interrupt)
 {
     GuestMemfdRequest req = rig_request(TO_SHARED, ZERO, 0, 16);
 
+    req.block = rig->blocks[0];
     req.origin = GUEST_MEMFD_ORIGIN_RESET;
     rig->interrupted = interrupt;
-    return guest_memfd_engine_convert_block(&rig->engine, rig->blocks[0],
-                                            &req, NULL);
+    return guest_memfd_engine_convert(&rig->engine, &req, NULL);
 }
 
 /* The guest asks for one more reset while QEMU resets it. */

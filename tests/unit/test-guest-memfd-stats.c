@@ -28,13 +28,13 @@ static uint64_t sum(const uint64_t *counts, unsigned n)
 
 static GuestMemfdStats *stats(const Rig *rig)
 {
-    return guest_memfd_stats_new(&rig->blocks[0]->counters);
+    return guest_memfd_stats_new(&rig->blocks[0]->stats.counters);
 }
 
 /* Every request counts once under each heading. */
 static void expect_sums(const Rig *rig, uint64_t requests)
 {
-    const GuestMemfdCounters *c = &rig->blocks[0]->counters;
+    const GuestMemfdCounters *c = &rig->blocks[0]->stats.counters;
 
     g_assert_cmpuint(c->requests, ==, requests);
     g_assert_cmpuint(sum(c->origins, ARRAY_SIZE(c->origins)), ==, requests);
@@ -125,10 +125,10 @@ static void test_downgrades(void)
     rig->engine.provider->offer.how[TO_PRIVATE][MODE_PRESERVE] = REFUSED;
     rig->engine.content_policy = GUEST_MEMFD_CONTENT_POLICY_PRESERVE;
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 0, 4), ==, -EOPNOTSUPP);
-    g_assert_cmpuint(rig->blocks[0]->counters.downgrades, ==, 0);
+    g_assert_cmpuint(rig->blocks[0]->stats.counters.downgrades, ==, 0);
     rig->engine.on_unsupported = GUEST_MEMFD_UNSUPPORTED_ACTION_DOWNGRADE;
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 0, 4), ==, 0);
-    g_assert_cmpuint(rig->blocks[0]->counters.downgrades, ==, 1);
+    g_assert_cmpuint(rig->blocks[0]->stats.counters.downgrades, ==, 1);
     expect_sums(rig, 2);
     rig_free(rig);
 }
@@ -209,7 +209,7 @@ static void test_rejected(void)
 static void test_undecodable(void)
 {
     Rig *rig = rig_new_simple(16);
-    GuestMemfdOutcome outcome = { .decided = true, .changed_bytes = 1 };
+    GuestMemfdResult outcome = { .decided = true, .changed_bytes = 1 };
 
     g_assert_cmpint(guest_memfd_engine_request(&rig->engine, 0, 4096,
                         1 << 10, GUEST_MEMFD_ORIGIN_HYPERCALL, &outcome),
@@ -241,7 +241,7 @@ static void test_request(void)
 static void test_time(void)
 {
     Rig *rig = rig_new_simple(16);
-    const GuestMemfdCounters *c = &rig->blocks[0]->counters;
+    const GuestMemfdCounters *c = &rig->blocks[0]->stats.counters;
     int64_t start = get_clock();
 
     rig_convert(rig, TO_PRIVATE, 0, 16);

@@ -137,7 +137,7 @@ static void test_interrupted_way_back(void)
                    "convert a 4+4 to-private default [P]\n");
     g_assert_cmpuint(rig->broken, ==, 0);
     g_assert_cmpuint(rig->sleeps, ==, 1);
-    g_assert_cmpuint(rig->blocks[0]->counters.retries, ==, 1);
+    g_assert_cmpuint(rig->blocks[0]->stats.counters.retries, ==, 1);
     rig_expect_state(rig->blocks[0], "S4 P4 S8");
     rig_free(rig);
 }
@@ -162,7 +162,7 @@ static void busy_way_back(GuestMemfdDirection direction, int error)
     g_assert_cmpuint(rig->pauses, ==, WAY_BACK_TRIES - 1);
     g_assert_cmpuint(rig->broken, ==, 0);
     g_assert_cmpuint(rig->sleeps, ==, 1);
-    g_assert_cmpuint(block->counters.retries, ==, 1);
+    g_assert_cmpuint(block->stats.counters.retries, ==, 1);
     rig_expect_state(block, direction == TO_PRIVATE ? "S4 P12" : "S12 P4");
     rig_free(rig);
 }
@@ -193,7 +193,7 @@ static void stuck_is_no_success(GuestMemfdDirection direction, int error)
                      (direction == TO_SHARED));
     g_assert_cmpuint(rig->broken, ==, 1);
     g_assert_cmpuint(rig->sleeps, ==, 0);
-    g_assert_cmpuint(block->counters.failures[
+    g_assert_cmpuint(block->stats.counters.failures[
                          guest_memfd_errno_place(-EIO)], ==, 1);
     rig_expect_state(block, direction == TO_PRIVATE ? "S4 P12" : "S8 P8");
     rig_free(rig);
@@ -259,7 +259,7 @@ static void test_preserve_after_lossy_way_back(void)
                    "populate L0 4+4 [S]\n");
     g_assert_cmpuint(rig->sleeps, ==, 0);
     g_assert_cmpuint(rig->broken, ==, 0);
-    g_assert_cmpuint(block->counters.failures[
+    g_assert_cmpuint(block->stats.counters.failures[
                          guest_memfd_errno_place(-EIO)], ==, 1);
     rig_expect_state(block, "S8 P1 S7");
     rig_free(rig);
@@ -320,7 +320,7 @@ static void bytes_after_failure(GuestMemfdDirection direction)
     g_assert_cmpint(rig_convert(rig, direction, 0, 16), ==, -EIO);
     rig_expect_state(block, direction == TO_SHARED ? "P4 S1 P11"
                                                    : "S4 P1 S11");
-    g_assert_cmpuint(block->counters.rollbacks, ==, 1);
+    g_assert_cmpuint(block->stats.counters.rollbacks, ==, 1);
     g_assert_true(is_intact(block, 0, 4));
     g_assert_true(is_intact(block, 5, 16));
     rig_free(rig);

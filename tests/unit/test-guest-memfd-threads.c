@@ -58,7 +58,7 @@ static void ask(Vcpu *vcpu)
 {
     const GuestMemfdRequest req = random_request(vcpu);
     const bool with_bql = vcpu->index == 0;
-    GuestMemfdOutcome outcome;
+    GuestMemfdResult outcome;
     int ret;
 
     if (with_bql) {
@@ -110,12 +110,12 @@ static uint64_t sum(const uint64_t *counts, unsigned n)
 /* What query-guest-memfd reads is consistent at any time. */
 static void check_statistics(GuestMemfdBlock *block)
 {
-    const GuestMemfdCounters *c = &block->counters;
+    const GuestMemfdCounters *c = &block->stats.counters;
     const size_t page_size = qemu_real_host_page_size();
     uint64_t private_bytes;
 
     QEMU_LOCK_GUARD(&block->lock);
-    qemu_mutex_lock(&block->counters_lock);
+    qemu_mutex_lock(&block->stats.lock);
     g_assert_cmpuint(sum(c->modes, ARRAY_SIZE(c->modes)), ==, c->requests);
     g_assert_cmpuint(sum(c->directions, ARRAY_SIZE(c->directions)), ==,
                      c->requests);
@@ -124,7 +124,7 @@ static void check_statistics(GuestMemfdBlock *block)
                                       BLOCK_PAGES));
     private_bytes = c->converted_bytes[TO_PRIVATE] -
                     c->converted_bytes[TO_SHARED];
-    qemu_mutex_unlock(&block->counters_lock);
+    qemu_mutex_unlock(&block->stats.lock);
     g_assert_cmpuint(block->shared_pages * page_size + private_bytes, ==,
                      block->size);
 }
@@ -167,7 +167,7 @@ static void check_sums(const Rig *rig, const Vcpu *vcpus)
     unsigned i, d;
 
     for (i = 0; i < BLOCKS; i++) {
-        const GuestMemfdCounters *c = &rig->blocks[i]->counters;
+        const GuestMemfdCounters *c = &rig->blocks[i]->stats.counters;
 
         right += c->already_right_bytes;
         for (d = 0; d < GUEST_MEMFD_DIRECTION__MAX; d++) {

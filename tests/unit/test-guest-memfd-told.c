@@ -11,9 +11,8 @@
 /* Of the last failure that was told. */
 static struct {
     unsigned count;
-    GuestMemfdFailure failure;
     GuestMemfdRequest req;
-    GuestMemfdOutcome outcome;
+    GuestMemfdResult result;
 } told;
 
 /* Whoever is told may ask about the VM, and take any lock for that. */
@@ -30,13 +29,13 @@ static void expect_nothing_locked(GuestMemfdEngine *engine)
     }
 }
 
-static void note(GuestMemfdEngine *engine, const GuestMemfdFailure *failure)
+static void note(GuestMemfdEngine *engine, const GuestMemfdRequest *req,
+                 const GuestMemfdResult *result)
 {
     expect_nothing_locked(engine);
     told.count++;
-    told.failure = *failure;
-    told.req = *failure->req;
-    told.outcome = *failure->outcome;
+    told.req = *req;
+    told.result = *result;
 }
 
 static Rig *start(void)
@@ -53,10 +52,10 @@ static void expect_told(const GuestMemfdBlock *block, uint64_t page,
                         int error)
 {
     g_assert_cmpuint(told.count, ==, 1);
-    g_assert_true(told.failure.block == block);
-    g_assert_cmpuint(told.failure.offset, ==,
+    g_assert_true(told.result.block == block);
+    g_assert_cmpuint(told.result.offset, ==,
                      page * qemu_real_host_page_size());
-    g_assert_cmpint(told.failure.error, ==, error);
+    g_assert_cmpint(told.result.error, ==, error);
     told.count = 0;
 }
 
@@ -79,7 +78,7 @@ static void test_provider(void)
     rig_convert(rig, TO_PRIVATE, 4, 20);
     g_assert_cmpuint(told.req.gpa, ==, 4 * qemu_real_host_page_size());
     g_assert_cmpuint(told.req.size, ==, 20 * qemu_real_host_page_size());
-    g_assert_false(told.failure.in_block);
+    g_assert_null(told.req.block);
     expect_told(rig->blocks[0], 4, -EIO);
 
     /* The second run of the request, which is in the other block. */
@@ -106,7 +105,7 @@ static void test_retries(void)
     rig->on_sleep = fail_for_good;
     rig->convert_fault = (RigFault) { .count = 1, .error = -EAGAIN };
     rig_convert(rig, TO_PRIVATE, 17, 1);
-    g_assert_cmpuint(told.failure.retries, ==, 3);
+    g_assert_cmpuint(told.result.retries, ==, 3);
     expect_told(rig->blocks[1], 1, -EIO);
     rig_free(rig);
 }
@@ -116,8 +115,8 @@ static void test_refused(void)
     Rig *rig = start();
 
     rig_ask(rig, TO_PRIVATE, ZERO, 20, 1, NULL);
-    g_assert_true(told.outcome.decided);
-    g_assert_cmpint(told.outcome.decision.mode, ==,
+    g_assert_true(told.result.decided);
+    g_assert_cmpint(told.result.decision.mode, ==,
                     GUEST_MEMFD_CONTENT_MODE_ZERO);
     expect_told(rig->blocks[1], 4, -EINVAL);
     rig_free(rig);
@@ -140,7 +139,7 @@ static void test_no_block(void)
     Rig *rig = start();
 
     rig_convert(rig, TO_PRIVATE, 0, 0);
-    g_assert_false(told.outcome.decided);
+    g_assert_false(told.result.decided);
     expect_told(NULL, 0, -EINVAL);
     rig_convert(rig, TO_PRIVATE, 31, 2);                /* a hole */
     expect_told(NULL, 0, -EINVAL);
@@ -156,29 +155,30 @@ static void test_no_block(void)
 static void test_part_of_block(void)
 {
     const size_t page = qemu_real_host_page_size();
+    Rig *rig = start();
     const GuestMemfdRequest req = {
+        .block = rig->blocks[1],
         .gpa = 3 * page,
         .size = page,
         .direction = TO_PRIVATE,
         .origin = GUEST_MEMFD_ORIGIN_RESET,
     };
-    Rig *rig = start();
 
     rig->convert_fault = (RigFault) { .count = 1, .error = -EIO };
-    guest_memfd_engine_convert_block(&rig->engine, rig->blocks[1], &req,
-                                     NULL);
-    g_assert_true(told.failure.in_block);
+    guest_memfd_engine_convert(&rig->engine, &req, NULL);
+    g_assert_true(told.req.block == rig->blocks[1]);
     expect_told(rig->blocks[1], 3, -EIO);
     rig_free(rig);
 }
 
 /* The piece that held the block is let go only after it was told. */
 static void note_reference(GuestMemfdEngine *engine,
-                           const GuestMemfdFailure *failure)
+                           const GuestMemfdRequest *req,
+                           const GuestMemfdResult *result)
 {
     Rig *rig = container_of(engine, Rig, engine);
 
-    note(engine, failure);
+    note(engine, req, result);
     g_assert_cmpint(rig->map[1].refs, ==, 1);
 }
 
