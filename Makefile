@@ -4,7 +4,7 @@
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-export QEMU_TARBALL CONFIGURE PREFIX DESTDIR
+export QEMU_TARBALL QEMU_SOURCE_URL LINUX_TARBALL LINUX_SOURCE_URL CONFIGURE PREFIX DESTDIR
 
 # What the instrumented builds take their commands and libraries from.
 UNIT_TESTS := 'tests/unit/test-guest-memfd-*' libqemuutil.a
@@ -20,6 +20,7 @@ help: ## print this list
 	@echo "make GOAL; each goal installs and fetches what it needs by itself"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 	@echo "QEMU_TARBALL=FILE takes QEMU's source from FILE instead of the mirror"
+	@echo "QEMU_SOURCE_URL=\"URL...\" asks these addresses before the mirror"
 	@echo "CONFIGURE=\"...\" adds options to QEMU's configure"
 
 demo: ## build, and run the guest demonstration

@@ -104,6 +104,15 @@ overlay_files() {
         done
 }
 
+# base_commit_of TREE: what upstream.lock pins for either layout of the source.
+base_commit_of() {
+    case $1 in
+    "$UPSTREAM_TREE") printf '%s' "$UPSTREAM_COMMIT" ;;
+    "$UPSTREAM_RELEASE_TREE") printf '%s' "$UPSTREAM_RELEASE_COMMIT" ;;
+    *) return 1 ;;
+    esac
+}
+
 # The patches in the order of patches/series.
 patch_names() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$ROOT/patches/series"; }
 
