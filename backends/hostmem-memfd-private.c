@@ -109,6 +109,20 @@ static void memfd_private_set_hugetlb(Object *obj, bool value, Error **errp)
     }
 }
 
+/*
+ * A type of this name existed before, outside of QEMU: its shared memory was a
+ * copy of its own, which these properties described.
+ */
+static void memfd_private_former(Object *obj, Visitor *v, const char *name,
+                                 void *opaque, Error **errp)
+{
+    ERRP_GUARD();
+
+    error_setg(errp, "'%s' is not supported by %s any more: private and "
+               "shared memory are one copy", name, object_get_typename(obj));
+    error_append_hint(errp, "%s", (const char *)opaque);
+}
+
 static void memfd_private_init(Object *obj)
 {
     MEMORY_BACKEND(obj)->share = true;
@@ -130,6 +144,18 @@ static void memfd_private_class_init(ObjectClass *oc, const void *data)
                                    memfd_private_set_hugetlb);
     object_class_property_set_description(oc, "hugetlb",
         "Use huge pages (not supported: off)");
+    object_class_property_add(oc, "hugetlbsize", "size", NULL,
+                              memfd_private_former, NULL,
+                              (void *)"Leave it out, and hugetlb=on: there "
+                              "are no huge pages.\n");
+    object_class_property_add(oc, "path", "string", NULL,
+                              memfd_private_former, NULL,
+                              (void *)"Leave it out: there is no file behind "
+                              "the memory.\n");
+    object_class_property_add(oc, "shmemdev", "string", NULL,
+                              memfd_private_former, NULL,
+                              (void *)"Leave it out, and the backend that it "
+                              "names.\n");
 }
 
 static const TypeInfo memfd_private_info = {

@@ -8,6 +8,7 @@
 #include "guest-memfd-cmdline.h"
 #include "guest-memfd-plug.h"
 #include "qobject/qlist.h"
+#include <sys/resource.h>
 
 #define NO_RAM      GM_MACHINE GM_TESTDEV "-m 64M,maxmem=1G,slots=4 "
 #define RAM(args)   GM_MACHINE GM_TESTDEV GM_RAM "-object " args \
@@ -166,13 +167,33 @@ static void test_ram(void)
     }
 }
 
-static void test_prealloc(void)
+/* Options of QEMU for the machine's own memory. */
+static void check_machine(const char *args)
 {
-    QTestState *qts = qtest_init(GM_MACHINE GM_TESTDEV "-m 64M "
-                                 "-mem-prealloc");
+    QTestState *qts = qtest_initf(GM_MACHINE GM_TESTDEV "-m 64M %s", args);
 
     check_ram(qts, "pc.ram", GM_GPA);
     gm_quit(qts);
+}
+
+static void test_prealloc(void)
+{
+    check_machine("-mem-prealloc");
+}
+
+/* All of it can be locked, and is locked while it is private. */
+static void test_mem_lock(void)
+{
+    struct rlimit limit;
+
+    getrlimit(RLIMIT_MEMLOCK, &limit);
+    if (geteuid() && limit.rlim_cur != RLIM_INFINITY) {
+        g_test_skip("this user may not lock that much memory (ulimit -l)");
+        return;
+    }
+    check_machine("-overcommit mem-lock=on");
+    check_machine("-overcommit mem-lock=on-fault");
+    check_machine("-overcommit mem-lock=on -mem-prealloc");
 }
 
 static void test_cells(void)
@@ -295,6 +316,7 @@ int main(int argc, char **argv)
     qtest_add_func("/guest-memfd/backends/unused-huge", test_unused_huge);
     qtest_add_func("/guest-memfd/backends/ram", test_ram);
     qtest_add_func("/guest-memfd/backends/prealloc", test_prealloc);
+    qtest_add_func("/guest-memfd/backends/mem-lock", test_mem_lock);
     qtest_add_func("/guest-memfd/backends/cells", test_cells);
     qtest_add_func("/guest-memfd/backends/one-copy", test_one_copy);
     qtest_add_func("/guest-memfd/backends/dimm", test_dimm);

@@ -29,6 +29,17 @@ static const GmBadArgs bad_args[] = {
       { "'content-mode'", "'scrub'" } },
     { GM_MACHINE GM_RAM BACKEND ",hugetlb=on",
       { "hugetlb=on", "memory-backend-memfd-private", "hugetlb=off" } },
+    /* Lines for the type that AMD's and Intel's trees had in 2022. */
+    { GM_MACHINE GM_RAM BACKEND ",hugetlbsize=2M",
+      { "'hugetlbsize' is not supported by memory-backend-memfd-private any "
+        "more", "one copy", "Leave it out, and hugetlb=on" } },
+    { GM_MACHINE GM_RAM BACKEND ",path=/dev/hugepages/ram",
+      { "'path' is not supported by memory-backend-memfd-private any more",
+        "Leave it out: there is no file" } },
+    { GM_MACHINE "-object memory-backend-ram,id=shm0,size=64M " GM_RAM BACKEND
+      ",shmemdev=shm0",
+      { "'shmemdev' is not supported by memory-backend-memfd-private any "
+        "more", "Leave it out, and the backend that it names." } },
     { GM_MACHINE GM_RAM BACKEND ",share=off",
       { "share=off", "memory-backend-memfd-private", "Use share=on." } },
     { NO_CGS GM_RAM BACKEND,
