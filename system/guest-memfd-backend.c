@@ -16,6 +16,7 @@
 #include "qemu/mmap-alloc.h"
 #include "qom/object_interfaces.h"
 #include "system/guest-memfd-backend.h"
+#include "system/guest-memfd-limits.h"
 #include "system/guest-memfd-ram.h"
 #include "system/qtest.h"
 #include "guest-memfd-internal.h"
@@ -26,7 +27,8 @@ static bool check_kind(const RAMBlock *rb, Error **errp)
     ERRP_GUARD();
     const char *name = memory_region_name(rb->mr);
     const char *or_off =
-        guest_memfd_or_not_in_place(guest_memfd_engine()->provider);
+        guest_memfd_or_not_in_place(
+            guest_memfd_engine()->provider->can_be_off);
 
     if (rb->page_size > guest_memfd_page_size()) {
         error_setg(errp, "memory backend '%s' uses huge pages, which cannot "

@@ -31,7 +31,7 @@ GuestMemfdBlock *guest_memfd_block_new(GuestMemfdEngine *engine,
     block->ram_block = ram_block;
     block->size = size;
     block->fd = -1;
-    block->in_place = pc->block_alloc;
+    block->in_place = provider->in_place;
     block->content_policy = GUEST_MEMFD_CONTENT_POLICY_AUTO;
     block->name = g_strdup(name);
 

@@ -7,6 +7,7 @@
 #ifndef SYSTEM_GUEST_MEMFD_INTERNAL_H
 #define SYSTEM_GUEST_MEMFD_INTERNAL_H
 
+#include "hw/resettable.h"
 #include "system/guest-memfd.h"
 
 /* --- guest-memfd-engine.c ---------------------------------------------- */
@@ -143,18 +144,46 @@ int guest_memfd_run_rollback(GuestMemfdBlock *block,
 
 /* --- guest-memfd-ram.c ------------------------------------------------- */
 
-/* Let @engine work on the machine's memory. */
-void guest_memfd_ram_bind(GuestMemfdEngine *engine);
-
 /* Give @rb, which is not in use, memory that is converted in place. */
 bool guest_memfd_ram_block_adopt(RAMBlock *rb, Error **errp);
 
-/* More of a remedy, where it is one. */
-const char *guest_memfd_or_not_in_place(const GuestMemfdProvider *provider);
+/* --- guest-memfd-choice.c ---------------------------------------------- */
 
-/* Sets @errp, for a @feature that does not work with @provider. */
-void guest_memfd_refuse(const GuestMemfdProvider *provider,
-                        const char *feature, Error **errp);
+/*
+ * Is guest memory converted in place, or will it be when there is some?
+ * Changes nothing.  @can_be_off: in-place=off is possible on this host, too.
+ */
+bool guest_memfd_will_be_in_place(bool *can_be_off);
+
+/* --- callbacks of the engine ------------------------------------------- */
+
+/* guest-memfd-map.c: the machine's memory. */
+void guest_memfd_bind_map(GuestMemfdEngine *engine);
+/* guest-memfd-runstate.c: stops, resets and the main loop. */
+void guest_memfd_bind_runstate(GuestMemfdEngine *engine);
+/* guest-memfd-event.c: GuestMemfdEngine::failed for monitors. */
+void guest_memfd_send_failure(GuestMemfdEngine *engine,
+                              const GuestMemfdRequest *req,
+                              const GuestMemfdResult *result);
+
+/* --- guest-memfd-reset.c ----------------------------------------------- */
+
+void guest_memfd_reset(GuestMemfdEngine *engine, ResetType type);
+
+/* --- guest-memfd-guest.c ----------------------------------------------- */
+
+void guest_memfd_add_fw_cfg_file(GuestMemfdEngine *engine);
+
+/* --- guest-memfd-offer.c ----------------------------------------------- */
+
+/* What a request gets now; the policy function knows the exceptions. */
+GuestMemfdRealisation guest_memfd_offered(const GuestMemfdEngine *engine,
+                                          GuestMemfdDirection direction,
+                                          GuestMemfdContentMode mode);
+/* For example "to-shared=default,zero to-private=default"; caller frees. */
+char *guest_memfd_offer_to_string(const GuestMemfdEngine *engine);
+/* Why this provider was chosen; @engine may be NULL. */
+const char *guest_memfd_provider_reason(const GuestMemfdEngine *engine);
 
 /* --- guest-memfd-stats.c ----------------------------------------------- */
 

@@ -27,22 +27,11 @@ struct GuestMemfdManager {
     Notifier machine_done;
     VMChangeStateEntry *vm_state;
     ResettableState reset_state;
-    uint32_t fw_cfg_file[4];
 };
 
 /* NULL if there is none. */
 GuestMemfdManager *guest_memfd_manager(void);
 
 void guest_memfd_manager_add_properties(ObjectClass *oc);
-
-const char *guest_memfd_provider_reason(void);
-
-/* For example "to-shared=default,zero to-private=default"; caller frees. */
-char *guest_memfd_offer_to_string(const GuestMemfdEngine *engine);
-
-/* Tell monitors of a request that failed. */
-void guest_memfd_send_failure(GuestMemfdEngine *engine,
-                              const GuestMemfdRequest *req,
-                              const GuestMemfdResult *result);
 
 #endif /* SYSTEM_GUEST_MEMFD_MANAGER_H */

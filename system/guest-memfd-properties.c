@@ -91,7 +91,8 @@ static char *get_provider(Object *obj, Error **errp)
 
 static char *get_provider_reason(Object *obj, Error **errp)
 {
-    return g_strdup(guest_memfd_provider_reason());
+    return g_strdup(guest_memfd_provider_reason(
+        &GUEST_MEMFD_MANAGER(obj)->engine));
 }
 
 static char *get_effective_modes(Object *obj, Error **errp)

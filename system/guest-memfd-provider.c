@@ -8,6 +8,12 @@
 #include "qemu/module.h"
 #include "system/guest-memfd.h"
 
+static void provider_init(Object *obj)
+{
+    GUEST_MEMFD_PROVIDER(obj)->in_place =
+        GUEST_MEMFD_PROVIDER_GET_CLASS(obj)->block_alloc;
+}
+
 static void provider_finalize(Object *obj)
 {
     g_free(GUEST_MEMFD_PROVIDER(obj)->reason);
@@ -18,6 +24,7 @@ static const TypeInfo provider_info = {
     .parent = TYPE_OBJECT,
     .abstract = true,
     .instance_size = sizeof(GuestMemfdProvider),
+    .instance_init = provider_init,
     .instance_finalize = provider_finalize,
     .class_size = sizeof(GuestMemfdProviderClass),
 };

@@ -9,42 +9,11 @@
 #include "monitor/monitor.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-guest-memfd.h"
-#include "qapi/qapi-events-guest-memfd.h"
 #include "qemu/cutils.h"
 #include "qemu/main-loop.h"
 #include "qemu/module.h"
 #include "guest-memfd-internal.h"
 #include "guest-memfd-manager.h"
-
-const char *guest_memfd_provider_reason(void)
-{
-    GuestMemfdEngine *engine = guest_memfd_engine();
-
-    if (!engine || !engine->provider) {
-        return "no guest_memfd memory";
-    }
-    return engine->provider->reason;
-}
-
-/* What a request gets now; the policy function knows the exceptions. */
-static GuestMemfdRealisation offered(const GuestMemfdEngine *engine,
-                                     GuestMemfdDirection direction,
-                                     GuestMemfdContentMode mode)
-{
-    static const GuestMemfdIntent intents[GUEST_MEMFD_CONTENT_MODE__MAX] = {
-        [GUEST_MEMFD_CONTENT_MODE_DEFAULT] = GUEST_MEMFD_INTENT_UNSPECIFIED,
-        [GUEST_MEMFD_CONTENT_MODE_ZERO] = GUEST_MEMFD_INTENT_ZERO,
-        [GUEST_MEMFD_CONTENT_MODE_PRESERVE] = GUEST_MEMFD_INTENT_PRESERVE,
-    };
-    const GuestMemfdQuestion question = {
-        .direction = direction,
-        .intent = intents[mode],
-        .launched = qatomic_read(&engine->launched),
-        .manager_policy = GUEST_MEMFD_CONTENT_POLICY_DEFAULT,
-    };
-
-    return guest_memfd_decide(&question, &engine->provider->offer).realisation;
-}
 
 static GuestMemfdOfferedModeList *offered_list(const GuestMemfdEngine *engine,
                                                GuestMemfdDirection direction)
@@ -53,7 +22,8 @@ static GuestMemfdOfferedModeList *offered_list(const GuestMemfdEngine *engine,
     int mode;
 
     for (mode = 0; mode < GUEST_MEMFD_CONTENT_MODE__MAX; mode++) {
-        GuestMemfdRealisation how = offered(engine, direction, mode);
+        GuestMemfdRealisation how = guest_memfd_offered(engine, direction,
+                                                        mode);
 
         if (how != GUEST_MEMFD_REALISATION_REFUSED) {
             GuestMemfdOfferedMode *m = g_new0(GuestMemfdOfferedMode, 1);
@@ -74,35 +44,6 @@ static GuestMemfdOfferedModes *offered_modes(const GuestMemfdEngine *engine)
     modes->to_private = offered_list(engine,
                                      GUEST_MEMFD_DIRECTION_TO_PRIVATE);
     return modes;
-}
-
-static void append_modes(GString *out, const GuestMemfdEngine *engine,
-                         GuestMemfdDirection direction)
-{
-    char separator = '=';
-    int mode;
-
-    g_string_append(out, GuestMemfdDirection_str(direction));
-    for (mode = 0; mode < GUEST_MEMFD_CONTENT_MODE__MAX; mode++) {
-        if (offered(engine, direction, mode) !=
-            GUEST_MEMFD_REALISATION_REFUSED) {
-            g_string_append_printf(out, "%c%s", separator,
-                                   GuestMemfdContentMode_str(mode));
-            separator = ',';
-        }
-    }
-}
-
-char *guest_memfd_offer_to_string(const GuestMemfdEngine *engine)
-{
-    GString *out = g_string_new(NULL);
-
-    if (engine->provider) {
-        append_modes(out, engine, GUEST_MEMFD_DIRECTION_TO_SHARED);
-        g_string_append_c(out, ' ');
-        append_modes(out, engine, GUEST_MEMFD_DIRECTION_TO_PRIVATE);
-    }
-    return g_string_free(out, false);
 }
 
 static GuestMemfdBackendInfo *backend_info(GuestMemfdBlock *block)
@@ -152,7 +93,8 @@ GuestMemfdInfo *qmp_query_guest_memfd(Error **errp)
     GuestMemfdManager *manager = guest_memfd_manager();
     GuestMemfdInfo *info = g_new0(GuestMemfdInfo, 1);
 
-    info->provider_reason = g_strdup(guest_memfd_provider_reason());
+    info->provider_reason = g_strdup(
+        guest_memfd_provider_reason(guest_memfd_engine()));
     if (manager) {
         info->manager = object_get_canonical_path(OBJECT(manager));
         info->has_in_place = true;
@@ -160,25 +102,6 @@ GuestMemfdInfo *qmp_query_guest_memfd(Error **errp)
         fill_engine(info, &manager->engine);
     }
     return info;
-}
-
-/*
- * The monitor's rate limit needs the BQL: it does not expect an event
- * while the timer of the last one is about to run.
- */
-void guest_memfd_send_failure(GuestMemfdEngine *engine,
-                              const GuestMemfdRequest *req,
-                              const GuestMemfdResult *result)
-{
-    const GuestMemfdBlock *block = result->block;
-    const char *error = guest_memfd_errno_name(
-                            guest_memfd_errno_place(result->error));
-
-    BQL_LOCK_GUARD();
-    qapi_event_send_guest_memfd_conversion_failed(
-        block ? block->name : "", block, result->offset,
-        !req->block, req->gpa, req->size, req->direction, req->origin,
-        result->decided, result->decision.mode, error, result->retries);
 }
 
 static void print_failures(Monitor *mon, const char *what,

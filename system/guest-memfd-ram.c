@@ -1,28 +1,24 @@
 /*
- * Guest memory that is converted in place: the RAM block's side
+ * The memory of a RAM block that is converted
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The hooks of system/physmem.c and system/memory.c end here.
+ * The hooks of system/physmem.c for memory that is created, discarded and
+ * freed.  For accesses see guest-memfd-memory.c.
  */
 
 #include "qemu/osdep.h"
-#include "exec/target_page.h"
-#include "exec/translation-block.h"
 #include "hw/boards.h"
-#include "hw/qdev-core.h"
 #include "qapi/error.h"
-#include "qapi/qapi-types-migration.h"
 #include "qemu/error-report.h"
 #include "qemu/lockable.h"
 #include "qemu/madvise.h"
-#include "system/address-spaces.h"
 #include "system/confidential-guest-support.h"
+#include "system/guest-memfd-limits.h"
 #include "system/guest-memfd-ram.h"
-#include "system/guest-memfd-refused.h"
 #include "system/hostmem.h"
 #include "system/ramblock.h"
-#include "system/tcg.h"
+#include "system/runstate.h"
 #include "guest-memfd-internal.h"
 
 static bool adopt(RAMBlock *rb, GuestMemfdBlock *block, Error **errp)
@@ -91,13 +87,17 @@ static bool may_become_anything(const RAMBlock *rb)
 
 bool guest_memfd_ram_block_init(RAMBlock *rb, Error **errp)
 {
-    GuestMemfdEngine *engine = guest_memfd_engine_for_ram(errp);
+    GuestMemfdEngine *engine;
 
+    if (runstate_check(RUN_STATE_INMIGRATE) &&
+        !guest_memfd_allows(GUEST_MEMFD_FEATURE_INCOMING, errp)) {
+        return false;
+    }
+    engine = guest_memfd_engine_for_ram(errp);
     if (!engine) {
         return false;
     }
-    if (!engine->provider ||
-        !GUEST_MEMFD_PROVIDER_GET_CLASS(engine->provider)->block_alloc) {
+    if (!engine->provider || !engine->provider->in_place) {
         return true;
     }
     if (may_become_anything(rb)) {
@@ -142,9 +142,9 @@ void guest_memfd_ram_block_unlock(RAMBlock *rb)
     }
 }
 
-bool guest_memfd_ram_block_may_hide(RAMBlock *rb)
+bool guest_memfd_ram_block_in_place(RAMBlock *rb)
 {
-    return rb->gmem && guest_memfd_is_in_place();
+    return rb->gmem && rb->gmem->in_place;
 }
 
 /*
@@ -176,145 +176,8 @@ int guest_memfd_ram_block_discard(RAMBlock *rb, uint64_t offset,
     return 0;
 }
 
-void guest_memfd_warn_fw_cfg(hwaddr addr, hwaddr size)
-{
-    if (guest_memfd_is_private(&address_space_memory, addr, size)) {
-        warn_report_once("guest memory [0x%" HWADDR_PRIx ", +0x%" HWADDR_PRIx
-                         "): fw_cfg cannot answer a request in private "
-                         "memory; the guest may wait for ever", addr, size);
-    }
-}
-
 void guest_memfd_ram_block_set_policy(RAMBlock *rb,
                                       GuestMemfdContentPolicy policy)
 {
     qatomic_set(&rb->gmem->content_policy, policy);
-}
-
-/* --- what cannot work in place ----------------------------------------- */
-
-#define START_ANEW  "Shut the guest down and start it anew"
-
-static const struct {
-    const char *feature;
-    const char *why;
-    const char *remedy;
-} limits[] = {
-    { "vhost-user", "another process would touch private pages",
-      "Use a device of QEMU's own, for example virtio-blk-pci, or "
-      "virtio-net-pci with -netdev tap, or virtio-9p-pci instead of "
-      "virtiofs" },
-    { "virtio-mem", "it would discard private pages",
-      "Add memory with pc-dimm and memory-backend-memfd-private" },
-    { "-incoming", "there is no migration of private pages",
-      "Start the guest without -incoming" },
-    { "postcopy-ram", "there is no migration of private pages", START_ANEW },
-    { "x-colo", "there is no migration of private pages", START_ANEW },
-    { "background-snapshot", "private pages cannot be saved", START_ANEW },
-    { "a snapshot of the VM", "private pages cannot be saved and loaded",
-      "Take snapshots of disks only, with blockdev-snapshot" },
-    { "calc-dirty-rate", "private pages cannot be read",
-      "Count conversions with query-guest-memfd instead" },
-    { "set-vcpu-dirty-limit", "private pages are written unseen",
-      "Limit the guest's CPU time instead, for example with cgroups" },
-    { "dirty page logging", "private pages are written unseen",
-      "Count conversions with query-guest-memfd instead" },
-};
-
-const char *guest_memfd_or_not_in_place(const GuestMemfdProvider *provider)
-{
-    return provider->can_be_off ?
-           ", or set in-place=off on guest-memfd-manager" : "";
-}
-
-void guest_memfd_refuse(const GuestMemfdProvider *provider,
-                        const char *feature, Error **errp)
-{
-    ERRP_GUARD();
-    int i = 0;
-
-    while (strcmp(limits[i].feature, feature)) {
-        i++;
-        assert(i < ARRAY_SIZE(limits));
-    }
-    error_setg(errp, "%s does not work with guest memory that is converted "
-               "in place: %s", feature, limits[i].why);
-    error_append_hint(errp, "%s%s.\n", limits[i].remedy,
-                      guest_memfd_or_not_in_place(provider));
-}
-
-/* Network backends come before there is memory. */
-static bool will_be_in_place(void)
-{
-    if (phase_check(PHASE_ACCEL_CREATED) && !guest_memfd_is_in_place() &&
-        machine_require_guest_memfd(current_machine)) {
-        /* An error will be met again, when there is memory. */
-        guest_memfd_engine_for_ram(NULL);
-    }
-    return guest_memfd_is_in_place();
-}
-
-bool guest_memfd_allows(const char *feature, Error **errp)
-{
-    if (!will_be_in_place()) {
-        return true;
-    }
-    guest_memfd_refuse(guest_memfd_engine()->provider, feature, errp);
-    return false;
-}
-
-bool guest_memfd_allows_capabilities(const bool *capabilities, Error **errp)
-{
-    static const MigrationCapability refused[] = {
-        MIGRATION_CAPABILITY_POSTCOPY_RAM,
-        MIGRATION_CAPABILITY_X_COLO,
-        MIGRATION_CAPABILITY_BACKGROUND_SNAPSHOT,
-    };
-    int i;
-
-    for (i = 0; i < ARRAY_SIZE(refused); i++) {
-        if (capabilities[refused[i]] &&
-            !guest_memfd_allows(MigrationCapability_str(refused[i]), errp)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* --- what the engine asks ---------------------------------------------- */
-
-static bool find_section(GuestMemfdEngine *engine, hwaddr gpa, uint64_t size,
-                         GuestMemfdSection *s)
-{
-    MemoryRegionSection mrs = memory_region_find(get_system_memory(), gpa,
-                                                 size);
-
-    if (!mrs.mr) {
-        return false;
-    }
-    *s = (GuestMemfdSection) {
-        .gpa = mrs.offset_within_address_space,
-        .size = int128_get64(mrs.size),
-        .mr = mrs.mr,
-        .block = mrs.mr->ram_block ? mrs.mr->ram_block->gmem : NULL,
-        .offset = mrs.offset_within_region,
-    };
-    return true;
-}
-
-/* TCG may hold translations of what was there before. */
-static void bytes_changed(GuestMemfdBlock *block, uint64_t offset,
-                          uint64_t size)
-{
-    ram_addr_t start = block->ram_block->offset + offset;
-
-    if (tcg_enabled()) {
-        tb_invalidate_phys_range(NULL, start, start + size - 1);
-    }
-}
-
-void guest_memfd_ram_bind(GuestMemfdEngine *engine)
-{
-    engine->find_section = find_section;
-    engine->bytes_changed = bytes_changed;
 }

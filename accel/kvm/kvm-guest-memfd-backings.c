@@ -234,7 +234,7 @@ int kvm_guest_memfd_slot_added(MemoryRegion *mr, hwaddr gpa, uint64_t offset,
     int ret;
 
     qatomic_inc(&slots_added);
-    if (guest_memfd_is_in_place()) {
+    if (guest_memfd_ram_block_in_place(mr->ram_block)) {
         return 0;
     }
     guest_memfd_ram_block_lock(mr->ram_block);

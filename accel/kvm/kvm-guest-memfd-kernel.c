@@ -21,19 +21,6 @@ typedef struct RealKernel {
     void *page;                     /* mapped, or NULL */
 } RealKernel;
 
-int kvm_guest_memfd_set_attributes(
-    int fd, struct kvm_guest_memfd_attributes *attributes)
-{
-    int ret = kvm_device_ioctl(fd, KVM_GUEST_MEMFD_SET_ATTRIBUTES,
-                               attributes);
-
-    trace_kvm_guest_memfd_set_attributes(fd, attributes->offset,
-                                         attributes->size,
-                                         attributes->attributes,
-                                         attributes->flags, ret);
-    return ret;
-}
-
 static int check_extension(KvmGuestMemfdKernel *kernel, unsigned cap)
 {
     return kvm_vm_check_extension(kvm_state, cap);

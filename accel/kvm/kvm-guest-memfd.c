@@ -21,6 +21,7 @@
 #include "system/kvm_int.h"
 #include "system/ramblock.h"
 #include "kvm-guest-memfd-backings.h"
+#include "kvm-guest-memfd-choice.h"
 #include "kvm-guest-memfd-kernel.h"
 #include "kvm-guest-memfd-sigbus.h"
 
@@ -45,12 +46,8 @@ static struct {
     .probe.why = "KVM was not asked",
 };
 
-bool kvm_guest_memfd_init(MachineState *ms, bool two_backings)
+static void probe(MachineState *ms)
 {
-    kvm_guest_memfd.two_backings = two_backings;
-    if (!machine_require_guest_memfd(ms)) {
-        return false;
-    }
     kvm_guest_memfd.probe = kvm_guest_memfd_probe_kernel(
         kvm_guest_memfd_kernel());
     if (kvm_guest_memfd.probe.in_place && !ms->cgs->starts_shared) {
@@ -58,7 +55,6 @@ bool kvm_guest_memfd_init(MachineState *ms, bool two_backings)
         kvm_guest_memfd.probe.why = "this guest's launch needs a second copy "
                                     "of its initial memory";
     }
-    return kvm_guest_memfd.probe.in_place;
 }
 
 /* --- the in-place provider --------------------------------------------- */
@@ -268,6 +264,23 @@ static const TypeInfo kvm_guest_memfd_types[] = {
 };
 
 DEFINE_TYPES(kvm_guest_memfd_types)
+
+bool kvm_guest_memfd_init(MachineState *ms, bool two_backings)
+{
+    static GuestMemfdProviderSource source = {
+        .allowed = &kvm_allowed,
+        .provider_new = kvm_guest_memfd_provider_new,
+    };
+
+    kvm_guest_memfd.two_backings = two_backings;
+    if (machine_require_guest_memfd(ms)) {
+        probe(ms);
+    }
+    source.in_place = kvm_guest_memfd.probe.in_place;
+    source.two_backings = two_backings;
+    guest_memfd_register_source(&source);
+    return source.in_place;
+}
 
 /* --- what KVM's code calls --------------------------------------------- */
 

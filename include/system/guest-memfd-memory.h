@@ -107,4 +107,7 @@ bool guest_memfd_is_private(AddressSpace *as, hwaddr addr, hwaddr len);
 /* The same for a monitor command, that cannot read it. */
 bool guest_memfd_check_shared(hwaddr addr, hwaddr len, Error **errp);
 
+/* fw_cfg's request of @size bytes at @addr failed; can it be answered? */
+void guest_memfd_warn_fw_cfg(hwaddr addr, hwaddr size);
+
 #endif /* SYSTEM_GUEST_MEMFD_MEMORY_H */

@@ -47,24 +47,11 @@ int guest_memfd_ram_block_discard(RAMBlock *rb, uint64_t offset,
 /* Is this VM's guest memory converted in place? */
 bool guest_memfd_is_in_place(void);
 
-/* fw_cfg's request of @size bytes at @addr failed; can it be answered? */
-void guest_memfd_warn_fw_cfg(hwaddr addr, hwaddr size);
-
 /*
- * guest_memfd_allows: can @feature be used in this VM?
- *
- * False with @errp set if guest memory is converted in place and @feature,
- * which is in a list in guest-memfd-ram.c, cannot work with it.
+ * guest_memfd_ram_block_in_place: is the block converted in place?  Then
+ * pages become inaccessible, and exist only once.
  */
-bool guest_memfd_allows(const char *feature, Error **errp);
-/* @capabilities: of a migration, indexed by MigrationCapability. */
-bool guest_memfd_allows_capabilities(const bool *capabilities, Error **errp);
-
-/*
- * guest_memfd_ram_block_may_hide: can pages become inaccessible?  Then a
- * pointer to them must not be kept.
- */
-bool guest_memfd_ram_block_may_hide(RAMBlock *rb);
+bool guest_memfd_ram_block_in_place(RAMBlock *rb);
 
 /* The content policy of one block of guest_memfd memory. */
 void guest_memfd_ram_block_set_policy(RAMBlock *rb,
@@ -77,9 +64,9 @@ void guest_memfd_ram_block_set_policy(RAMBlock *rb,
  * Return -EINVAL when this VM has no memory to convert.
  */
 int guest_memfd_convert(const GuestMemfdRequest *req,
-                        GuestMemfdResult *outcome);
+                        GuestMemfdResult *result);
 int guest_memfd_request(hwaddr gpa, uint64_t size, uint64_t attributes,
-                        GuestMemfdOrigin origin, GuestMemfdResult *outcome);
+                        GuestMemfdOrigin origin, GuestMemfdResult *result);
 
 /*
  * guest_memfd_answer: what a guest is told of @ret, 0 or a negative errno
@@ -99,8 +86,10 @@ uint64_t guest_memfd_map_gpa_range(hwaddr gpa, uint64_t npages,
 /*
  * guest_memfd_cpuid: leaf @index of the block that a guest which starts
  * shared finds in CPUID, as EAX, EBX, ECX and EDX; false behind the last.
+ * @engine may be NULL.
  */
-bool guest_memfd_cpuid(uint32_t index, uint32_t *regs);
+bool guest_memfd_cpuid(const GuestMemfdEngine *engine, uint32_t index,
+                       uint32_t *regs);
 
 /* False for a VM without guest memory that can be converted. */
 bool guest_memfd_has_provider(void);
@@ -124,13 +113,5 @@ GuestMemfdEngine *guest_memfd_engine(void);
  * machine's guest memory is not for the manager to provide.
  */
 GuestMemfdEngine *guest_memfd_engine_for_ram(Error **errp);
-
-/*
- * kvm_guest_memfd_provider_new: what this KVM offers
- *
- * Returns NULL with @errp set if @in_place asks for what it does not.
- */
-GuestMemfdProvider *kvm_guest_memfd_provider_new(OnOffAuto in_place,
-                                                 Error **errp);
 
 #endif /* SYSTEM_GUEST_MEMFD_RAM_H */

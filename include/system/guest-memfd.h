@@ -24,65 +24,15 @@
 #ifndef SYSTEM_GUEST_MEMFD_H
 #define SYSTEM_GUEST_MEMFD_H
 
-#include "exec/hwaddr.h"
-#include "qapi/qapi-types-guest-memfd.h"
 #include "qemu/queue.h"
 #include "qemu/stats64.h"
 #include "qemu/thread.h"
 #include "qemu/units.h"
-#include "qom/object.h"
-#include "system/guest-memfd-guest.h"
+#include "system/guest-memfd-provider.h"
 #include "system/memory.h"
 
-typedef struct GuestMemfdBlock GuestMemfdBlock;
 typedef struct GuestMemfdEngine GuestMemfdEngine;
 typedef struct GuestMemfdMappings GuestMemfdMappings;
-
-/* What a guest said about the bytes of a conversion. */
-typedef enum GuestMemfdIntent {
-    GUEST_MEMFD_INTENT_UNSPECIFIED,
-    GUEST_MEMFD_INTENT_ZERO,
-    GUEST_MEMFD_INTENT_PRESERVE,
-    GUEST_MEMFD_INTENT__MAX,
-} GuestMemfdIntent;
-
-/*
- * GuestMemfdOffer: how a provider can keep each content mode.
- *
- * @how: "refused" where it cannot; "emulated" for zero means that the
- *     engine calls GuestMemfdProviderClass::discard before the conversion.
- *     Default to either side is never refused.
- * @preserve_before_launch: to-private keeps the bytes by the kernel until
- *     the guest is launched, whatever @how says.
- */
-typedef struct GuestMemfdOffer {
-    GuestMemfdRealisation how[GUEST_MEMFD_DIRECTION__MAX]
-                             [GUEST_MEMFD_CONTENT_MODE__MAX];
-    bool preserve_before_launch;
-} GuestMemfdOffer;
-
-/* Everything the decision about the contents depends on. */
-typedef struct GuestMemfdQuestion {
-    GuestMemfdDirection direction;
-    GuestMemfdIntent intent;
-    GuestMemfdOrigin origin;
-    bool launched;
-    GuestMemfdContentPolicy block_policy;
-    GuestMemfdContentPolicy manager_policy;
-    GuestMemfdUnsupportedAction on_unsupported;
-} GuestMemfdQuestion;
-
-/*
- * @error: 0, or why @realisation is "refused": -EINVAL for a request that
- *     makes no sense on any host, -EOPNOTSUPP where this one cannot.
- * @downgraded: the policy asked for more than @mode.
- */
-typedef struct GuestMemfdDecision {
-    GuestMemfdContentMode mode;
-    GuestMemfdRealisation realisation;
-    bool downgraded;
-    int error;
-} GuestMemfdDecision;
 
 /*
  * @GUEST_MEMFD_INTERRUPT_RESET: the VM is to stop or to be reset.  A request
@@ -94,21 +44,6 @@ typedef enum GuestMemfdInterrupt {
     GUEST_MEMFD_INTERRUPT_RESET,
     GUEST_MEMFD_INTERRUPT_END,
 } GuestMemfdInterrupt;
-
-/*
- * A request for a conversion.  @gpa and @size are in bytes.
- *
- * @block: @gpa is an offset in it, mapped or not; else NULL, and @gpa is
- *     guest-physical.
- */
-typedef struct GuestMemfdRequest {
-    GuestMemfdBlock *block;
-    hwaddr gpa;
-    uint64_t size;
-    GuestMemfdDirection direction;
-    GuestMemfdOrigin origin;
-    GuestMemfdIntent intent;
-} GuestMemfdRequest;
 
 /*
  * The result of a request.
@@ -131,106 +66,6 @@ typedef struct GuestMemfdResult {
     uint64_t offset;
     MemoryRegion *mr;
 } GuestMemfdResult;
-
-/*
- * guest_memfd_request_decode: read a guest's words
- *
- * @attributes is what the guest passed to KVM_HC_MAP_GPA_RANGE.
- *
- * Returns 0, or -EINVAL for unknown bits or contradicting hints.
- */
-int guest_memfd_request_decode(GuestMemfdRequest *req, hwaddr gpa,
-                               uint64_t size, uint64_t attributes,
-                               GuestMemfdOrigin origin);
-
-/* The decision table.  Pure: depends on nothing but its arguments. */
-GuestMemfdDecision guest_memfd_decide(const GuestMemfdQuestion *question,
-                                      const GuestMemfdOffer *offer);
-
-/* The hints that a guest may give in @direction: GUEST_MEMFD_ATTR_*. */
-uint32_t guest_memfd_hints(const GuestMemfdOffer *offer,
-                           GuestMemfdDirection direction);
-
-/* --- providers --------------------------------------------------------- */
-
-#define TYPE_GUEST_MEMFD_PROVIDER "guest-memfd-provider"
-OBJECT_DECLARE_TYPE(GuestMemfdProvider, GuestMemfdProviderClass,
-                    GUEST_MEMFD_PROVIDER)
-
-#define TYPE_GUEST_MEMFD_PROVIDER_EMULATED "guest-memfd-provider-emulated"
-
-struct GuestMemfdProvider {
-    Object parent_obj;
-
-    GuestMemfdProviderType type;
-    GuestMemfdOffer offer;
-    char *reason;
-    bool can_be_off;        /* in-place=off is possible on this host, too */
-};
-
-struct GuestMemfdProviderClass {
-    ObjectClass parent_class;
-
-    /*
-     * @block_alloc: get memory for @block->size bytes, all of it shared.
-     * Sets @block->host and @block->fd.  BQL held.  NULL if the memory is
-     * not converted in place: the RAMBlock then has its two backings.
-     */
-    bool (*block_alloc)(GuestMemfdProvider *provider, GuestMemfdBlock *block,
-                       Error **errp);
-
-    /*
-     * @block_free: drop what the provider keeps for @block, but not
-     * @block->host and @block->fd, which belong to the RAMBlock by then.
-     * May be NULL.
-     */
-    void (*block_free)(GuestMemfdProvider *provider,
-                          GuestMemfdBlock *block);
-
-    /*
-     * @begin, @end: around all that a request does to its blocks, with
-     * none of their locks held.  May be NULL.
-     */
-    void (*begin)(GuestMemfdProvider *provider);
-    void (*end)(GuestMemfdProvider *provider);
-
-    /*
-     * @convert: change the state of [offset, offset + size), in bytes and
-     * page aligned.  Called with @block->lock held, only for pages that
-     * are in the other state, except when the engine restores a range
-     * whose conversion failed.
-     *
-     * @mode is kept by the provider unless the offer says "emulated".
-     *
-     * Returns 0 or a negative errno value.  -EAGAIN and -EINTR are worth
-     * another try.  On failure pages may have changed state; the engine
-     * then asks for the range to go back.  A provider that cannot preserve
-     * bytes on the way back must not say -EAGAIN or -EINTR after it changed
-     * a page (KVM does not).  @error_offset is the offset of the page that
-     * failed, where known.
-     */
-    int (*convert)(GuestMemfdProvider *provider, GuestMemfdBlock *block,
-                   uint64_t offset, uint64_t size,
-                   GuestMemfdDirection direction, GuestMemfdContentMode mode,
-                   uint64_t *error_offset);
-
-    /*
-     * @discard: throw away the bytes of private pages, which read zeros
-     * from then on.  Called with @block->lock held, right before @convert
-     * makes them shared, where zero is promised and the offer says
-     * "emulated".  So nobody sees a shared page with bytes of before, and no
-     * write that comes after the conversion is lost.  The host must not be
-     * made to touch the memory: it may be bad, or private.
-     *
-     * Returns 0 or a negative errno value, as @convert does.  On failure
-     * bytes may have been replaced by zeros.
-     */
-    int (*discard)(GuestMemfdProvider *provider, GuestMemfdBlock *block,
-                   uint64_t offset, uint64_t size);
-
-    /* @launched: the guest is about to run; may change the offer.  BQL. */
-    void (*launched)(GuestMemfdProvider *provider);
-};
 
 /* --- blocks ------------------------------------------------------------ */
 

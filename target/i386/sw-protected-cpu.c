@@ -101,7 +101,8 @@ static bool kvm_leaf(uint32_t index, uint32_t *regs)
 
 static bool own_leaf(uint32_t index, uint32_t base, uint32_t *regs)
 {
-    if (index < base || !guest_memfd_cpuid(index - base, regs)) {
+    if (index < base || !guest_memfd_cpuid(guest_memfd_engine(), index - base,
+                                          regs)) {
         return false;
     }
     if (index == base) {

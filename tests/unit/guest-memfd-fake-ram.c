@@ -7,16 +7,16 @@
 #include "qemu/osdep.h"
 #include "exec/translation-block.h"
 #include "hw/boards.h"
-#include "hw/qdev-core.h"
 #include "qapi/error.h"
 #include "qemu/bitmap.h"
 #include "qemu/module.h"
 #include "system/address-spaces.h"
 #include "system/confidential-guest-support.h"
+#include "system/guest-memfd-limits.h"
 #include "system/guest-memfd-ram.h"
-#include "system/guest-memfd-refused.h"
 #include "system/hostmem.h"
 #include "system/guest-memfd-internal.h"
+#include "system/runstate.h"
 #include "system/tcg.h"
 #include "guest-memfd-fake-ram.h"
 
@@ -27,16 +27,6 @@ static ConfidentialGuestSupport cgs;
 static MachineState machine = { .cgs = &cgs };
 
 MachineState *current_machine = &machine;
-
-bool machine_require_guest_memfd(MachineState *ms)
-{
-    return true;
-}
-
-bool phase_check(MachineInitPhase phase)
-{
-    return true;
-}
 
 GuestMemfdEngine *guest_memfd_engine(void)
 {
@@ -53,9 +43,14 @@ GuestMemfdEngine *guest_memfd_engine_for_ram(Error **errp)
     return &fake_ram.rig->engine;
 }
 
-bool guest_memfd_is_in_place(void)
+bool guest_memfd_allows(GuestMemfdFeature feature, Error **errp)
 {
-    return fake_ram.in_place;
+    g_assert_not_reached();
+}
+
+bool runstate_check(RunState state)
+{
+    return false;
 }
 
 static const TypeInfo fake_backend_info = {
@@ -79,10 +74,6 @@ Object *memory_region_owner(MemoryRegion *mr)
         backend = object_new(TYPE_MEMORY_BACKEND);
     }
     return fake_ram.waits ? backend : NULL;
-}
-
-void guest_memfd_count_refused(void)
-{
 }
 
 const char *memory_region_name(const MemoryRegion *mr)
@@ -112,13 +103,6 @@ MemoryRegionSection memory_region_find(MemoryRegion *mr, hwaddr addr,
         .offset_within_address_space = addr,
         .size = int128_make64(MIN(size, p->gpa + p->size - addr)),
     };
-}
-
-AddressSpace address_space_memory;
-
-bool guest_memfd_is_private(AddressSpace *as, hwaddr addr, hwaddr len)
-{
-    return false;
 }
 
 void guest_memfd_make_convertible(MemoryRegion *mr)

@@ -13,7 +13,6 @@
 
 typedef struct FakeRam {
     Rig *rig;                   /* guest memory is its first piece */
-    bool in_place;
     bool starts_shared;
     bool no_engine;
     int discard_error;

@@ -42,27 +42,22 @@ GuestMemfdEngine *guest_memfd_engine(void)
     return &vm->engine;
 }
 
-bool guest_memfd_is_in_place(void)
+bool kvm_allowed = true;
+static const GuestMemfdProviderSource *source;
+
+void guest_memfd_register_source(const GuestMemfdProviderSource *s)
 {
-    return GUEST_MEMFD_PROVIDER_GET_CLASS(vm->engine.provider)->block_alloc;
+    source = s;
+}
+
+bool guest_memfd_ram_block_in_place(RAMBlock *rb)
+{
+    return vm->engine.provider->in_place;
 }
 
 bool guest_memfd_has_provider(void)
 {
     return vm->engine.provider;
-}
-
-int guest_memfd_convert(const GuestMemfdRequest *req,
-                        GuestMemfdResult *outcome)
-{
-    return guest_memfd_engine_convert(&vm->engine, req, outcome);
-}
-
-int guest_memfd_request(hwaddr gpa, uint64_t size, uint64_t attributes,
-                        GuestMemfdOrigin origin, GuestMemfdResult *outcome)
-{
-    return guest_memfd_engine_request(&vm->engine, gpa, size, attributes,
-                                      origin, outcome);
 }
 
 /* --- locks --------------------------------------------------------------- */
@@ -106,11 +101,18 @@ void guest_memfd_ram_block_unlock(RAMBlock *rb)
 
 static bool init(bool require, bool starts_shared, bool two_backings)
 {
+    bool in_place;
+
     module_call_init(MODULE_INIT_QOM);
     vm_guest_says(false);
     current_machine->cgs->require_guest_memfd = require;
     current_machine->cgs->starts_shared = starts_shared;
-    return kvm_guest_memfd_init(current_machine, two_backings);
+    in_place = kvm_guest_memfd_init(current_machine, two_backings);
+    g_assert_true(source->allowed == &kvm_allowed);
+    g_assert_true(source->provider_new == kvm_guest_memfd_provider_new);
+    g_assert_cmpint(source->in_place, ==, in_place);
+    g_assert_cmpint(source->two_backings, ==, two_backings);
+    return in_place;
 }
 
 bool vm_init(bool two_backings)
@@ -283,7 +285,8 @@ int kvm_guest_memfd_heal(void *host, uint64_t size)
 static void add_block(Rig *rig, const char *name)
 {
     const unsigned first = rig->n_blocks * FAKE_PAGES;
-    FakeMemory *m = guest_memfd_is_in_place() ? NULL : fake_add_two_backings();
+    FakeMemory *m = vm->engine.provider->in_place ? NULL :
+                    fake_add_two_backings();
     GuestMemfdBlock *block = rig_block(rig, name, FAKE_PAGES);
 
     rig_map(rig, first, block, 0, FAKE_PAGES);

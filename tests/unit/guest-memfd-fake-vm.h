@@ -10,6 +10,7 @@
 #ifndef TESTS_UNIT_GUEST_MEMFD_FAKE_VM_H
 #define TESTS_UNIT_GUEST_MEMFD_FAKE_VM_H
 
+#include "accel/kvm/kvm-guest-memfd-choice.h"
 #include "system/guest-memfd-ram.h"
 #include "guest-memfd-fake-kernel.h"
 

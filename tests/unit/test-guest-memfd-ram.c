@@ -33,7 +33,7 @@ static size_t page_size(void)
 
 static void start(const char *provider)
 {
-    fake_ram = (FakeRam) { .rig = rig_new(provider), .in_place = true };
+    fake_ram = (FakeRam) { .rig = rig_new(provider) };
     ram = (MemoryRegion) { };
     block = (RAMBlock) {
         .mr = &ram,
@@ -93,19 +93,14 @@ static void test_init(void)
 static void test_not_ours(void)
 {
     GuestMemfdProvider *provider;
-    GuestMemfdProviderClass *pc;
-    bool (*alloc)(GuestMemfdProvider *, GuestMemfdBlock *, Error **);
 
     start(TYPE_RIG_PROVIDER);
     provider = fake_ram.rig->engine.provider;
     fake_ram.rig->engine.provider = NULL;
     g_assert_true(guest_memfd_ram_block_init(&block, &error_abort));
     fake_ram.rig->engine.provider = provider;
-    pc = GUEST_MEMFD_PROVIDER_GET_CLASS(provider);
-    alloc = pc->block_alloc;
-    pc->block_alloc = NULL;
+    provider->in_place = false;
     g_assert_true(guest_memfd_ram_block_init(&block, &error_abort));
-    pc->block_alloc = alloc;
     g_assert_null(block.gmem);
     g_assert_cmpint(fake_ram.discards_required, ==, 0);
     end();
@@ -194,12 +189,12 @@ static void test_two_backings(void)
 
     for (shared = 0; shared < 2; shared++) {
         start(TYPE_RIG_PROVIDER);
-        fake_ram.in_place = false;
+        fake_ram.rig->engine.provider->in_place = false;
         fake_ram.starts_shared = shared;
         block.attributes = ram_block_attributes_create(&block);
         guest_memfd_ram_block_start(&block);
         rig_expect_state(block.gmem, shared ? "S4" : "P4");
-        g_assert_false(guest_memfd_ram_block_may_hide(&block));
+        g_assert_false(guest_memfd_ram_block_in_place(&block));
         end();
     }
 }
@@ -234,9 +229,9 @@ static void test_convertible(void)
 {
     start_in_place();
     g_assert_true(fake_ram.convertible == block.mr);
-    g_assert_true(guest_memfd_ram_block_may_hide(&block));
-    fake_ram.in_place = false;
-    g_assert_false(guest_memfd_ram_block_may_hide(&block));
+    g_assert_true(guest_memfd_ram_block_in_place(&block));
+    block.gmem->in_place = false;
+    g_assert_false(guest_memfd_ram_block_in_place(&block));
     end();
 }
 
@@ -285,7 +280,7 @@ static void map(bool as_ram)
 {
     RigPiece *p;
 
-    guest_memfd_ram_bind(&fake_ram.rig->engine);
+    guest_memfd_bind_map(&fake_ram.rig->engine);
     rig_map(fake_ram.rig, 8, NULL, 0, PAGES);
     p = &fake_ram.rig->map[0];
     p->mr.ram = as_ram;

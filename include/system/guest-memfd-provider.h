@@ -1,0 +1,111 @@
+/*
+ * Conversion of guest memory: the contract of engine and providers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef SYSTEM_GUEST_MEMFD_PROVIDER_H
+#define SYSTEM_GUEST_MEMFD_PROVIDER_H
+
+#include "qapi/qapi-types-common.h"
+#include "qom/object.h"
+#include "system/guest-memfd-policy.h"
+
+#define TYPE_GUEST_MEMFD_PROVIDER "guest-memfd-provider"
+OBJECT_DECLARE_TYPE(GuestMemfdProvider, GuestMemfdProviderClass,
+                    GUEST_MEMFD_PROVIDER)
+
+#define TYPE_GUEST_MEMFD_PROVIDER_EMULATED "guest-memfd-provider-emulated"
+
+struct GuestMemfdProvider {
+    Object parent_obj;
+
+    GuestMemfdProviderType type;
+    GuestMemfdOffer offer;
+    char *reason;
+    bool in_place;          /* it has block_alloc */
+    bool can_be_off;        /* in-place=off is possible on this host, too */
+};
+
+/*
+ * GuestMemfdProviderSource: the providers of an accelerator
+ *
+ * @allowed: of its AccelClass; NULL if it is not for an accelerator.
+ * @in_place, @two_backings: both ways are possible, or one, or none.
+ * @provider_new: returns NULL with @errp set if @in_place requires more.
+ */
+typedef struct GuestMemfdProviderSource {
+    const bool *allowed;
+    bool in_place;
+    bool two_backings;
+    GuestMemfdProvider *(*provider_new)(OnOffAuto in_place, Error **errp);
+} GuestMemfdProviderSource;
+
+/* Called by an accelerator that is set up; @source is static. */
+void guest_memfd_register_source(const GuestMemfdProviderSource *source);
+
+struct GuestMemfdProviderClass {
+    ObjectClass parent_class;
+
+    /*
+     * @block_alloc: get memory for @block->size bytes, all of it shared.
+     * Sets @block->host and @block->fd.  BQL held.  NULL if the memory is
+     * not converted in place: the RAMBlock then has its two backings.
+     */
+    bool (*block_alloc)(GuestMemfdProvider *provider, GuestMemfdBlock *block,
+                       Error **errp);
+
+    /*
+     * @block_free: drop what the provider keeps for @block, but not
+     * @block->host and @block->fd, which belong to the RAMBlock by then.
+     * May be NULL.
+     */
+    void (*block_free)(GuestMemfdProvider *provider,
+                          GuestMemfdBlock *block);
+
+    /*
+     * @begin, @end: around all that a request does to its blocks, with
+     * none of their locks held.  May be NULL.
+     */
+    void (*begin)(GuestMemfdProvider *provider);
+    void (*end)(GuestMemfdProvider *provider);
+
+    /*
+     * @convert: change the state of [offset, offset + size), in bytes and
+     * page aligned.  Called with @block->lock held, only for pages that
+     * are in the other state, except when the engine restores a range
+     * whose conversion failed.
+     *
+     * @mode is kept by the provider unless the offer says "emulated".
+     *
+     * Returns 0 or a negative errno value.  -EAGAIN and -EINTR are worth
+     * another try.  On failure pages may have changed state; the engine
+     * then asks for the range to go back.  A provider that cannot preserve
+     * bytes on the way back must not say -EAGAIN or -EINTR after it changed
+     * a page (KVM does not).  @error_offset is the offset of the page that
+     * failed, where known.
+     */
+    int (*convert)(GuestMemfdProvider *provider, GuestMemfdBlock *block,
+                   uint64_t offset, uint64_t size,
+                   GuestMemfdDirection direction, GuestMemfdContentMode mode,
+                   uint64_t *error_offset);
+
+    /*
+     * @discard: throw away the bytes of private pages, which read zeros
+     * from then on.  Called with @block->lock held, right before @convert
+     * makes them shared, where zero is promised and the offer says
+     * "emulated".  So nobody sees a shared page with bytes of before, and no
+     * write that comes after the conversion is lost.  The host must not be
+     * made to touch the memory: it may be bad, or private.
+     *
+     * Returns 0 or a negative errno value, as @convert does.  On failure
+     * bytes may have been replaced by zeros.
+     */
+    int (*discard)(GuestMemfdProvider *provider, GuestMemfdBlock *block,
+                   uint64_t offset, uint64_t size);
+
+    /* @launched: the guest is about to run; may change the offer.  BQL. */
+    void (*launched)(GuestMemfdProvider *provider);
+};
+
+#endif /* SYSTEM_GUEST_MEMFD_PROVIDER_H */

@@ -1,0 +1,56 @@
+/*
+ * Guest memory at a reset
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "exec/ramlist.h"
+#include "hw/boards.h"
+#include "qemu/error-report.h"
+#include "system/confidential-guest-support.h"
+#include "system/ramblock.h"
+#include "system/runstate.h"
+#include "guest-memfd-internal.h"
+
+/* A guest must not start on memory that still is private, or not zero. */
+static int reset_block(RAMBlock *rb, void *opaque)
+{
+    GuestMemfdEngine *engine = opaque;
+    GuestMemfdBlock *block = rb->gmem;
+    GuestMemfdRequest req = {
+        .block = block,
+        .direction = GUEST_MEMFD_DIRECTION_TO_SHARED,
+        .origin = GUEST_MEMFD_ORIGIN_RESET,
+        .intent = GUEST_MEMFD_INTENT_ZERO,
+    };
+    int ret;
+
+    if (!block || guest_memfd_block_shared_bytes(block) == block->size) {
+        return 0;
+    }
+    req.size = block->size;
+    ret = guest_memfd_engine_convert(engine, &req, NULL);
+    if (ret && !qemu_shutdown_requested_get()) {
+        error_report("guest memory '%s' cannot be shared for a reset: %s; the "
+                     "guest cannot start", block->name, strerror(-ret));
+        exit(EXIT_FAILURE);
+    }
+    return 0;
+}
+
+/*
+ * A guest that starts shared starts anew so, and with no private byte in
+ * its memory.  Others cannot be reset, only launched.  A guest that wakes up
+ * from sleep, or is loaded, finds its memory as it was.
+ *
+ * A conversion may drop the BQL: blocks are found under RCU, which keeps
+ * those that go away meanwhile until the walk is over.
+ */
+void guest_memfd_reset(GuestMemfdEngine *engine, ResetType type)
+{
+    if (type == RESET_TYPE_COLD && current_machine->cgs &&
+        current_machine->cgs->starts_shared) {
+        qemu_ram_foreach_block(reset_block, engine);
+    }
+}
