@@ -31,13 +31,15 @@ typedef struct LastFault {
 
 static __thread LastFault last_fault;
 
-static unsigned count_repeats(hwaddr gpa, uint64_t size, uint64_t generation)
+static void compare_with_last(KvmGuestMemfdFault *fault, hwaddr gpa,
+                              uint64_t size, uint64_t generation)
 {
     LastFault *last = &last_fault;
 
-    if (last->valid && last->gpa == gpa && last->size == size &&
-        last->generation == generation) {
-        return ++last->repeats;
+    fault->again = last->valid && last->gpa == gpa && last->size == size;
+    if (fault->again && last->generation == generation) {
+        fault->repeats = ++last->repeats;
+        return;
     }
     *last = (LastFault) {
         .gpa = gpa,
@@ -45,7 +47,6 @@ static unsigned count_repeats(hwaddr gpa, uint64_t size, uint64_t generation)
         .generation = generation,
         .valid = true,
     };
-    return 0;
 }
 
 /*
@@ -96,7 +97,8 @@ static int act(CPUState *cpu, hwaddr gpa, uint64_t size, bool private,
     int error = fault->record == GUEST_MEMFD_RECORD_NONE ? -EINVAL : 0;
 
     trace_kvm_guest_memfd_fault(gpa, size, private, fault->record,
-                                fault->guest_says, fault->repeats, action);
+                                fault->guest_says, fault->again,
+                                fault->repeats, action);
     if (fault->repeats > PATIENT_REPEATS) {
         g_usleep(SLEEP_US);
     }
@@ -127,6 +129,6 @@ int kvm_guest_memfd_memory_fault(CPUState *cpu, hwaddr gpa, uint64_t size,
     fault.record = guest_memfd_engine_record(guest_memfd_engine(), gpa, size,
                                              &generation);
     generation += kvm_guest_memfd_slots_added();
-    fault.repeats = count_repeats(gpa, size, generation);
+    compare_with_last(&fault, gpa, size, generation);
     return act(cpu, gpa, size, private, &fault);
 }

@@ -51,7 +51,7 @@ kvm_guest_memfd_fault_action(const KvmGuestMemfdFault *fault)
     if (fault->repeats >= KVM_GUEST_MEMFD_FAULT_REPEATS) {
         return STOP;
     }
-    return fault->repeats ?
+    return fault->again ?
         actions[fault->guest_says][fault->record][fault->private].again :
         actions[fault->guest_says][fault->record][fault->private].first;
 }

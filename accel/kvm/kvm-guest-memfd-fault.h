@@ -27,13 +27,15 @@ typedef enum KvmGuestMemfdFaultAction {
  * @record: what QEMU has recorded of the memory, with its lock held.
  * @private: the access that KVM could not complete was a private one.
  * @guest_says: the access itself says so, and not KVM's attributes.
- * @repeats: how often this vCPU has faulted there before, while neither
- *     the state of that memory nor a memslot has changed.
+ * @again: the last fault of this vCPU was there, too.
+ * @repeats: how often in a row it was, while neither the state of that
+ *     memory nor a memslot has changed.
  */
 typedef struct KvmGuestMemfdFault {
     GuestMemfdRecord record;
     bool private;
     bool guest_says;
+    bool again;
     unsigned repeats;
 } KvmGuestMemfdFault;
 

@@ -40,8 +40,8 @@ static KvmGuestMemfdFaultAction expected(const KvmGuestMemfdFault *f)
             return KVM_GUEST_MEMFD_FAULT_CONVERT;
         }
     }
-    return f->repeats ? KVM_GUEST_MEMFD_FAULT_PREFAULT :
-                        KVM_GUEST_MEMFD_FAULT_REENTER;
+    return f->again ? KVM_GUEST_MEMFD_FAULT_PREFAULT :
+                      KVM_GUEST_MEMFD_FAULT_REENTER;
 }
 
 static void test_table(void)
@@ -53,15 +53,16 @@ static void test_table(void)
     unsigned i, r, a;
 
     for (f.record = 0; f.record < GUEST_MEMFD_RECORD__MAX; f.record++) {
-        for (i = 0; i < 4; i++) {
+        for (i = 0; i < 8; i++) {
             f.private = i & 1;
             f.guest_says = i & 2;
+            f.again = i & 4;
             for (r = 0; r < ARRAY_SIZE(repeats); r++) {
                 f.repeats = repeats[r];
                 a = kvm_guest_memfd_fault_action(&f);
-                g_test_message("record %d private %d says %d repeats %u: %u",
-                               f.record, f.private, f.guest_says, f.repeats,
-                               a);
+                g_test_message("record %d private %d says %d again %d "
+                               "repeats %u: %u", f.record, f.private,
+                               f.guest_says, f.again, f.repeats, a);
                 g_assert_cmpuint(a, ==, expected(&f));
                 count[a]++;
             }
@@ -234,8 +235,9 @@ static void test_progress(void)
             kvm_guest_memfd_slot_added(mr, 0, 0, qemu_real_host_page_size());
         }
     }
-    g_assert_null(strstr(fake.log->str, "prefault"));
     g_assert_cmphex(vm_words(3)[0], ==, SECRET);
+    /* KVM may have a stale entry all the same. */
+    g_assert_nonnull(strstr(fake.log->str, "v: prefault 3+1\n"));
     /* So may faults on other pages. */
     for (i = 0; i < 2 * REPEATS; i++) {
         g_assert_cmpint(vm_fault(i % 8, 1, true), ==, 0);
@@ -272,9 +274,9 @@ static void test_request(void)
     g_assert_cmpuint(
         rig->blocks[0]->stats.counters.origins[GUEST_MEMFD_ORIGIN_MEMORY_FAULT],
         ==, 1);
-    /* Another vCPU has the same fault: it is right by then. */
+    /* It is right by now, and another vCPU may have made it so. */
     g_assert_cmpint(vm_fault(4, 8, true), ==, 0);
-    fake_expect_log("");
+    fake_expect_log("v: prefault 4+8\n");
     g_assert_cmpuint(unconverted(rig), ==, 1);
     g_assert_cmpuint(
         rig->blocks[0]->stats.counters.origins[GUEST_MEMFD_ORIGIN_MEMORY_FAULT],
