@@ -12,7 +12,8 @@
  *    device writes to a private page of it does not show, then or later.
  * 3. A page of its own to private and back, which the device writes to all
  *    the time for other vCPUs.  It may be shared then, or the device is
- *    turned away; what this vCPU writes to private memory, stays.
+ *    turned away; what this vCPU writes to private memory, stays.  Other
+ *    vCPUs read the page all the time.
  *
  * With cases=slots the first vCPU does something else: the memory from
  * 0xf0000 is RAM and is not, in turn, so that the host makes the memslot of
@@ -37,6 +38,7 @@
 #define RETRIES_MAX     1000
 #define COVETED_OFFSET  (24 * MiB)
 #define COVETED_LOOKS   4
+#define READS           256
 #define BACKENDS        2
 
 static const struct range arenas[] = {
@@ -249,6 +251,21 @@ static void intrude(struct racer *racer)
     tally_add(&check, false);
 }
 
+/*
+ * What another vCPU converts meanwhile, read over and over: the bytes are
+ * for that one to check.  A fault may race with a conversion, which KVM reports.
+ */
+static void read_coveted(struct racer *racer)
+{
+    struct range page = coveted(random_below(&racer->seed, options.vcpus));
+    const volatile uint64_t *word = (const volatile uint64_t *)page.gpa;
+    unsigned i;
+
+    for (i = 0; i < READS; i++) {
+        (void)*word;
+    }
+}
+
 static void coveted_round(struct racer *racer, unsigned slice)
 {
     struct range page = coveted(slice);
@@ -260,6 +277,7 @@ static void coveted_round(struct racer *racer, unsigned slice)
     pattern_fill(page, racer->generation);
     for (i = 0; i < COVETED_LOOKS; i++) {
         intrude(racer);
+        read_coveted(racer);
         check_guest(&check, page, CONTENT_KEPT, racer->generation);
     }
     request(&check, page, ZERO, true);
