@@ -55,7 +55,7 @@ check-defects: ## show QEMU 10.2.2's defects on it, and that ours has none
 	@tests/upstream/stock --fixture
 	@tests/run defects
 
-shell-kvm: ## a shell on the reference kernel; SETTING=in-place or two-backings
+shell-kvm: ## a shell on the reference kernel; SETTING= as in kernel/README.md
 	@tests/kvm/build
 	@tests/kvm/shell $(SETTING)
 

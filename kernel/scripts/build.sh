@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Build the reference kernel and its KVM selftests:
+# build.sh [debug]: build the reference kernel and its KVM selftests, or the same
+# kernel with debug options:
 #
-#   build/kernel/bzImage        the kernel, configured by l1.config
-#   build/kernel/selftests/     static binaries, for run-selftests.sh
+#   build/kernel/bzImage                 configured by l1.config
+#   build/kernel/bzImage-in-place-only   and l1-in-place-only.config
+#   build/kernel/bzImage-debug           and l1-debug.config
+#   build/kernel/selftests/              static binaries, for run-selftests.sh
 #
 # Nothing is done if neither patches nor configuration nor source have changed.
 # JOBS= sets the number of jobs, OUT= another directory than build/kernel.
@@ -14,13 +17,15 @@ set -euo pipefail
 jobs=${JOBS:-$(nproc)}
 src=$out/linux
 obj=$out/obj
-log=$out/build.log
+what=${1:-}
+stamp=$out/stamp${what:+-$what}
+log=$out/build${what:+-$what}.log
 tests=(guest_memfd_test pre_fault_memory_test set_memory_region_test
        x86/guest_memfd_conversions_test x86/private_mem_conversions_test
-       x86/private_mem_kvm_exits_test)
+       x86/private_mem_emulation_test x86/private_mem_kvm_exits_test)
 
 key() {
-    (cd "$kernel" && sha256sum kernel.lock l1.config l1-subset.config scripts/build.sh \
+    (cd "$kernel" && sha256sum kernel.lock ./*.config scripts/build.sh \
                                patches/series patches/*.patch) | sha256sum | cut -d' ' -f1
 }
 
@@ -64,47 +69,78 @@ apply() {
     (cd "$src" && GIT_CEILING_DIRECTORIES=$out git apply "${exclude[@]}" "$@")
 }
 
+# Go back to the pristine tree by the patches that were applied, the last one first,
+# so that files which don't change are not compiled again.
+unapply() {
+    local patch
+
+    while read -r patch; do
+        apply --reverse "$patch"
+        rm "$patch"
+    done < <(find "$out/applied" -name '*.patch' | sort -r)
+}
+
 unpack() {
-    local id
+    local id patch n=100
 
     id=$(sha256sum < "$out/linux.tar.xz")
     if [ ! -f "$out/linux.id" ] || [ "$(cat "$out/linux.id")" != "$id" ]; then
-        rm -rf "$src" "$obj" "$out/applied.patch" "$out/linux.id"
-        mkdir -p "$src"
+        rm -rf "$src" "$obj" "$obj"-* "$out/applied" "$out/linux.id"
+        mkdir -p "$src" "$out/applied"
         quietly "unpack" tar -C "$src" --strip-components=1 -xf "$out/linux.tar.xz"
         echo "$id" > "$out/linux.id"
     fi
-
-    # Go back to the pristine tree by the patch that was applied, if any, so that
-    # files which don't change are not compiled again.
-    if [ -f "$out/applied.patch" ]; then
-        apply --reverse "$out/applied.patch"
-        rm "$out/applied.patch"
+    if series | sed "s|^|$kernel/patches/|" | xargs cat 2> /dev/null | cmp -s - <(cat "$out"/applied/*.patch 2> /dev/null); then
+        return
     fi
-    series | sed "s|^|$kernel/patches/|" | xargs cat > "$out/applied.patch.new"
-    apply "$out/applied.patch.new"
-    mv "$out/applied.patch.new" "$out/applied.patch"
+
+    unapply
+    while read -r patch; do
+        apply "$kernel/patches/$patch"
+        cp "$kernel/patches/$patch" "$out/applied/$((n++))-$patch"
+    done < <(series)
     say "$(series | wc -l) patches applied"
 }
 
-configure() {
-    local fragments=("$kernel/l1.config") line
+# The line in FRAGMENT... that has the last word on each option.
+wanted() {
+    awk '{ sub(/^# /, "") }
+         /^CONFIG_[A-Z0-9_]*(=| is not set)/ { split($0, word, /[= ]/); last[word[1]] = $0 }
+         END { for (name in last) if (last[name] ~ /=y$/) print last[name] }' "$@" | sort
+}
 
-    [ "$(cat "$out/linux.kind")" = full ] || fragments+=("$kernel/l1-subset.config")
-    mkdir -p "$obj"
+# configure DIR FRAGMENT...
+configure() {
+    local dir=$1 missing=() subset=()
+    shift
+
+    [ "$(cat "$out/linux.kind")" = full ] || subset=("$kernel/l1-subset.config")
+    mkdir -p "$dir"
     {
-        make -s -C "$src" O="$obj" tinyconfig
-        (cd "$src" && scripts/kconfig/merge_config.sh -m -O "$obj" "$obj/.config" "${fragments[@]}")
-        make -s -C "$src" O="$obj" olddefconfig
+        make -s -C "$src" O="$dir" tinyconfig
+        (cd "$src" && scripts/kconfig/merge_config.sh -m -O "$dir" "$dir/.config" "$@" "${subset[@]}")
+        make -s -C "$src" O="$dir" olddefconfig
     } >> "$log" 2>&1 || die "configuration failed, see $log"
 
     # An option that silently got lost is worse than one that's missing.
-    while read -r line; do
-        if [[ $line == CONFIG_*=y ]] && ! grep -qx "$line" "$obj/.config" &&
-           ! { [ ${#fragments[@]} -gt 1 ] && grep -q "${line%=y} is not set" "${fragments[1]}"; }; then
-            [ ${#fragments[@]} -gt 1 ] && say "without $line" || die "$line did not survive"
-        fi
-    done < "$kernel/l1.config"
+    mapfile -t missing < <(wanted "$@" "${subset[@]}" | grep -vxFf "$dir/.config")
+    [ ${#missing[@]} -eq 0 ] || die "did not survive: ${missing[*]}"
+    [ ${#subset[@]} -eq 0 ] || say "the subset is without$(sed -n 's/^# CONFIG_\([A-Z0-9_]*\) is.*/ \1/p' \
+                                                         "${subset[@]}" | tr -d '\n')"
+}
+
+# build_image NAME DIR FRAGMENT...
+build_image() {
+    local name=$1 dir=$2
+
+    configure "${@:2}"
+    quietly "$name" make -C "$src" O="$dir" -j"$jobs" bzImage
+    cp "$dir/arch/x86/boot/bzImage" "$out/$name"
+}
+
+# Of another configuration that hardly differs, most files needn't be compiled again.
+copy_objects() {
+    [ -d "$1" ] || quietly "copy" cp -a "$obj" "$1"
 }
 
 build_selftests() {
@@ -127,23 +163,33 @@ build_selftests() {
     done
 }
 
+case $what in
+"") images=("$out/bzImage" "$out/bzImage-in-place-only" "$out/selftests") ;;
+debug) images=("$out/bzImage-debug") ;;
+*) die "usage: build.sh [debug]" ;;
+esac
+
 need
 mkdir -p "$out"
 key=$(key)
 
-if [ -f "$out/stamp" ] && [ "$(cat "$out/stamp")" = "$key" ] &&
-   [ -f "$out/bzImage" ] && [ -d "$out/selftests" ]; then
+if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$key" ] && ls -d "${images[@]}" > /dev/null 2>&1; then
     say "up to date"
     exit 0
 fi
 
-rm -f "$out/stamp"
+rm -f "$stamp"
 : > "$log"
 "$kernel/scripts/fetch.sh"
 unpack
-configure
-quietly "kernel" make -C "$src" O="$obj" -j"$jobs" bzImage
-cp "$obj/arch/x86/boot/bzImage" "$out/bzImage"
-quietly "selftests" build_selftests
-echo "$key" > "$out/stamp"
-say "$out/bzImage, $out/selftests"
+if [ "$what" = debug ]; then
+    build_image bzImage-debug "$obj-debug" "$kernel/l1.config" "$kernel/l1-debug.config"
+else
+    build_image bzImage "$obj" "$kernel/l1.config"
+    quietly "selftests" build_selftests
+    copy_objects "$obj-in-place-only"
+    build_image bzImage-in-place-only "$obj-in-place-only" "$kernel/l1.config" \
+                "$kernel/l1-in-place-only.config"
+fi
+echo "$key" > "$stamp"
+say "${images[*]}"

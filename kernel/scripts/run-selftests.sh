@@ -6,6 +6,8 @@
 #
 # usage: run-selftests.sh [SETTING...]           (all that kernel/rig/machine has)
 #
+# A SETTING is what kernel/rig/machine takes, e.g. in-place+fixed+debug.
+#
 #   QEMU=      the QEMU that boots the kernel    (build/qemu/qemu-system-x86_64)
 #   QEMU_DATA= further directories for its -L    (/usr/share/seabios /usr/share/qemu)
 #   LIMIT=     seconds that a boot may take      (600)
@@ -39,7 +41,8 @@ make_initramfs() {
 boot() {
     local setting=$1 log=$run/$1.log dir args
 
-    args=$("$kernel/rig/machine" "$setting" "$out/bzImage" "$run/initramfs.gz" loglevel=5)
+    args=$("$kernel/rig/machine" "$setting" "$out/bzImage" "$run/initramfs.gz" loglevel=5 \
+                                 kvm.force_emulation_prefix=1)
     mapfile -t args <<< "$args"
     args+=(-serial "file:$log")
 
@@ -123,7 +126,7 @@ for setting in "$@"; do
     if ! grep -q '^@@done' "$run/$setting.log"; then
         echo "selftest rig $setting FAIL" | tee -a "$run/results"
     fi
-    if grep -Eq 'WARNING: |BUG: |Oops|Kernel panic|hung_task' "$run/$setting.log"; then
+    if grep -Eqf "$kernel/rig/reports" "$run/$setting.log"; then
         echo "selftest kernel-log $setting FAIL" | tee -a "$run/results"
     else
         echo "selftest kernel-log $setting ok" | tee -a "$run/results"
