@@ -22,30 +22,37 @@ QMP_MAX = 60
 LINES_SHOWN = 60
 LINE_MAX = 1 << 20
 
-MACHINE = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(
-    os.path.abspath(__file__)))), 'kernel/rig/machine')
+RIG = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__)))), 'kernel/rig')
 
 
 def machine(*words):
     """What kernel/rig/machine says, line by line."""
-    return subprocess.run([MACHINE, *words], check=True, text=True,
+    return subprocess.run([f'{RIG}/machine', *words], check=True, text=True,
                           stdout=subprocess.PIPE).stdout.splitlines()
 
 
 SETTINGS = machine('--settings')
 
 
+def behaviour(setting):
+    """What QEMU and a guest see of a setting."""
+    name = setting.partition('+')[0]
+    return name.removesuffix('-only')
+
+
 class L1:
     """Use it with 'async with': the machine does not outlive the block."""
 
-    def __init__(self, qemu, kernel, initrd, setting):
+    def __init__(self, qemu, kernel, initrd, setting, parameters=()):
         self.directory = tempfile.mkdtemp(prefix='gmem-kvm-')
         self.socket = os.path.join(self.directory, 'qmp')
-        self.argv = [qemu, *machine(setting, kernel, initrd),
+        self.argv = [qemu, *machine(setting, kernel, initrd, *parameters),
             '-chardev', 'stdio,id=com1,signal=off',
             '-serial', 'chardev:com1',
             '-chardev', f'socket,id=com2,path={self.socket},server=on,'
                         'wait=off', '-serial', 'chardev:com2']
+        self.setting = setting
         self.process = None
         self.lines = []
 
@@ -128,6 +135,7 @@ class Inner:
     def __init__(self, l1, backends, vcpus, guest, extra=(), memory='',
                  sample=None, environment=''):
         self.l1 = l1
+        guest = f'expect={behaviour(l1.setting)} {guest}'
         self.qmp = QMPClient('inner')
         self.records = []
         self.trace = []

@@ -6,9 +6,9 @@ GUEST = ('-object sw-protected-guest,id=cgs0 '
          '-machine confidential-guest-support=cgs0')
 
 
-async def start(l1, options):
+async def start(l1, options, commands=QUIT):
     """A QEMU that quits at once: its exit status, and all that it says."""
-    await l1.type(f"echo '{QUIT}' | timeout 120 /bin/qemu -accel kvm "
+    await l1.type(f"echo '{commands}' | timeout 120 /bin/qemu -accel kvm "
                   f'-L /firmware -nodefaults -display none -qmp stdio '
                   f'{GUEST} {options}; echo "@@exit $?"')
     lines = []
