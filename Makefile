@@ -69,7 +69,7 @@ bench: ## build, and measure conversions and requests (prints JSON)
 		build/qemu/tests/qtest/guest-memfd-load-test 2>&1 | \
 		grep '^{'
 
-check-reliability: ## sanitizers, fuzzing, mutations and coverage, together
+check-reliability: ## sanitizers, fuzzing, mutations, coverage, a debug kernel
 	@scripts/build $(UNIT_TESTS) $(QTESTS)
 	@tests/run reliability
 
