@@ -152,12 +152,21 @@ static enum mode expected_mode(const struct step *step)
            step->to_private ? MODE_DEFAULT : MODE_ZERO;
 }
 
+/* Page by page takes long with large ranges: quick does it in one place. */
+static bool alternates_by_page(struct range range)
+{
+    bool border = range.gpa < BORDER && range.gpa + range.size > BORDER;
+
+    return range.size < 2 * MiB ||
+           (range.size == 2 * MiB && (options.full || border));
+}
+
 /* True for pages that have the wanted state before the conversion. */
 static bool right_already(enum start start, struct range range,
                           uint64_t page)
 {
     uint64_t pages = range.size / PAGE;
-    uint64_t run = range.size > 2 * MiB ? 16 : 1;
+    uint64_t run = alternates_by_page(range) ? 1 : 16;
 
     switch (start) {
     case START_REPEAT:
@@ -358,7 +367,9 @@ static void run_case(const struct place *place, const struct step *step,
     check_guest(&check, below, CONTENT_KEPT, generation);
     check_guest(&check, above, CONTENT_KEPT, generation);
 
-    report(place, step, start, &answer, before, after, &check);
+    if (reported(&check)) {
+        report(place, step, start, &answer, before, after, &check);
+    }
     tally_add(&check, true);
 }
 

@@ -102,6 +102,7 @@ struct options {
     unsigned vcpus;
     unsigned backends;      /* 1: no border */
     unsigned probe;         /* device probes every probe-th private page */
+    bool report_all;        /* report=all: cases that pass, too */
     unsigned count;         /* cases=malformed: requests; model: steps */
     unsigned seed;          /* cases=malformed, model, race, slots */
     unsigned seconds;       /* cases=race and slots */
@@ -140,6 +141,12 @@ const char *cases_name(enum cases cases);
 
 /* console.c */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Is a line due for this case, now that it is over? */
+static inline bool reported(const struct check *check)
+{
+    return options.report_all || check->bad;
+}
+
 void fail(struct check *check, const char *what, uint64_t at,
           uint64_t got, uint64_t want);
 void guest_exit(bool good) __attribute__((noreturn));

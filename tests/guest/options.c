@@ -20,6 +20,7 @@
  *   vcpus=N                      1 to 8
  *   backends=1|2                 1: all memory is one backend
  *   probe=N                      device probes every Nth private page
+ *   report=all|bad               bad: a line for each failed case only
  */
 
 #include "guest.h"
@@ -41,6 +42,7 @@ struct option {
 struct options options;
 
 static unsigned via, expect, cases, defect, poison, vcpus, backends, probe;
+static unsigned report;
 static unsigned count, seed, seconds, rounds, hold;
 
 static const struct word via_words[] = {
@@ -88,6 +90,10 @@ static const struct word switch_words[] = {
     { "off", false }, { "on", true }, { NULL, 0 },
 };
 
+static const struct word report_words[] = {
+    { "all", true }, { "bad", false }, { NULL, 0 },
+};
+
 static const struct option option_table[] = {
     { "via", via_words, &via },
     { "expect", expect_words, &expect },
@@ -97,6 +103,7 @@ static const struct option option_table[] = {
     { "vcpus", NULL, &vcpus },
     { "backends", NULL, &backends },
     { "probe", NULL, &probe },
+    { "report", report_words, &report },
     { "count", NULL, &count },
     { "seed", NULL, &seed },
     { "seconds", NULL, &seconds },
@@ -209,6 +216,7 @@ static void set_defaults(void)
     vcpus = 1;
     backends = 2;
     probe = 1;
+    report = true;
     count = 10000;
     seed = 1;
     seconds = 10;
@@ -235,6 +243,7 @@ void options_parse(uint64_t start_info)
     options.vcpus = vcpus;
     options.backends = backends;
     options.probe = probe;
+    options.report_all = report;
     options.count = count;
     options.seed = seed;
     options.seconds = seconds;

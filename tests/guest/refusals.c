@@ -123,11 +123,13 @@ static void run_refusal(const struct refusal *refusal, struct range area,
     }
     check_unchanged(&check, with_neighbours(area), generation);
     check_unchanged(&check, ram_end, generation);
-    say("refusal name=%s gpa=0x%lx size=0x%lx attributes=0x%lx state=%s "
-        "status=%ld want=%ld checked=%lu bad=%lu", refusal->name, range.gpa,
-        range.size, refusal->attributes,
-        page_private(area.gpa) ? "private" : "shared", answer.status,
-        refusal->status, check.bytes, check.bad);
+    if (reported(&check)) {
+        say("refusal name=%s gpa=0x%lx size=0x%lx attributes=0x%lx state=%s "
+            "status=%ld want=%ld checked=%lu bad=%lu", refusal->name,
+            range.gpa, range.size, refusal->attributes,
+            page_private(area.gpa) ? "private" : "shared", answer.status,
+            refusal->status, check.bytes, check.bad);
+    }
     tally_add(&check, false);
 }
 

@@ -7,6 +7,7 @@ speaks; COM2 is the QMP monitor of the inner QEMU.
 
 import asyncio
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -171,18 +172,19 @@ class Inner:
                        f'{guest}', *extra]
 
     def with_sampler(self, command):
-        """Tell now and then how much memory is free."""
+        """Tell now and then how much memory is free, and where."""
         if not self.sample:
             return f'{command}; echo "@@exit $?"'
-        return (f'(while sleep 1; do grep MemFree {self.sample}/meminfo; '
-                f'done) & s=$!; {command}; r=$?; kill $s; wait $s; '
-                'echo "@@exit $r"')
+        files = ' '.join(f'{place}/meminfo' for place in self.sample)
+        return ('(while sleep 1; do echo "@@free" '
+                f'$(grep -h MemFree {files}); done) & s=$!; '
+                f'{command}; r=$?; kill $s; wait $s; echo "@@exit $r"')
 
     async def free_kib(self, samples=2):
-        """Free memory, as it is some seconds from now."""
+        """Free memory at each place, as it is some seconds from now."""
         for _ in range(samples):
-            rest = await self.l1.until_word('MemFree:')
-        return int(rest.split()[0])
+            rest = await self.l1.until_word('@@free')
+        return [int(number) for number in re.findall(r'(\d+) kB', rest)]
 
     async def __aenter__(self):
         connect = asyncio.ensure_future(self.qmp.connect(self.l1.socket))
