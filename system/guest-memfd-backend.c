@@ -10,11 +10,13 @@
 
 #include "qemu/osdep.h"
 #include "exec/ramlist.h"
+#include "hw/boards.h"
 #include "migration/cpr.h"
 #include "qapi/error.h"
 #include "qemu/madvise.h"
 #include "qemu/mmap-alloc.h"
 #include "qom/object_interfaces.h"
+#include "system/confidential-guest-support.h"
 #include "system/guest-memfd-backend.h"
 #include "system/guest-memfd-limits.h"
 #include "system/guest-memfd-ram.h"
@@ -71,6 +73,24 @@ static void announce(const RAMBlock *rb)
     ram_block_notify_add(rb->host, rb->used_length, rb->max_length);
 }
 
+/* It may have been guest RAM before, and parts of it private. */
+static bool start_anew(GuestMemfdBlock *block, Error **errp)
+{
+    int ret;
+
+    if (!current_machine->cgs->starts_shared) {
+        return true;
+    }
+    ret = guest_memfd_engine_share_block(guest_memfd_engine(), block);
+    if (ret) {
+        error_setg_errno(errp, -ret, "memory backend '%s' cannot be shared, "
+                         "as memory that is plugged in has to be",
+                         block->name);
+        return false;
+    }
+    return true;
+}
+
 bool guest_memfd_backend_becomes_ram(HostMemoryBackend *backend, Error **errp)
 {
     UserCreatable *uc = USER_CREATABLE(backend);
@@ -78,7 +98,10 @@ bool guest_memfd_backend_becomes_ram(HostMemoryBackend *backend, Error **errp)
     const RAMBlock before = *rb;
     Error *err = NULL;
 
-    if (!backend->guest_memfd || !guest_memfd_is_in_place() || rb->gmem) {
+    if (rb->gmem) {
+        return start_anew(rb->gmem, errp);
+    }
+    if (!backend->guest_memfd || !guest_memfd_is_in_place()) {
         return true;
     }
     if (!check_kind(rb, errp) || !guest_memfd_ram_block_adopt(rb, errp)) {

@@ -238,6 +238,23 @@ int guest_memfd_engine_convert(GuestMemfdEngine *engine,
     return process(engine, req, 0, r);
 }
 
+int guest_memfd_engine_share_block(GuestMemfdEngine *engine,
+                                   GuestMemfdBlock *block)
+{
+    const GuestMemfdRequest req = {
+        .block = block,
+        .size = block->size,
+        .direction = GUEST_MEMFD_DIRECTION_TO_SHARED,
+        .origin = GUEST_MEMFD_ORIGIN_RESET,
+        .intent = GUEST_MEMFD_INTENT_ZERO,
+    };
+
+    if (guest_memfd_block_shared_bytes(block) == block->size) {
+        return 0;
+    }
+    return guest_memfd_engine_convert(engine, &req, NULL);
+}
+
 int guest_memfd_engine_request(GuestMemfdEngine *engine, hwaddr gpa,
                                uint64_t size, uint64_t attributes,
                                GuestMemfdOrigin origin,

@@ -18,19 +18,12 @@ static int reset_block(RAMBlock *rb, void *opaque)
 {
     GuestMemfdEngine *engine = opaque;
     GuestMemfdBlock *block = rb->gmem;
-    GuestMemfdRequest req = {
-        .block = block,
-        .direction = GUEST_MEMFD_DIRECTION_TO_SHARED,
-        .origin = GUEST_MEMFD_ORIGIN_RESET,
-        .intent = GUEST_MEMFD_INTENT_ZERO,
-    };
     int ret;
 
-    if (!block || guest_memfd_block_shared_bytes(block) == block->size) {
+    if (!block) {
         return 0;
     }
-    req.size = block->size;
-    ret = guest_memfd_engine_convert(engine, &req, NULL);
+    ret = guest_memfd_engine_share_block(engine, block);
     if (ret && !qemu_shutdown_requested_get()) {
         error_report("guest memory '%s' cannot be shared for a reset: %s; the "
                      "guest cannot start", block->name, strerror(-ret));

@@ -71,6 +71,24 @@ static void test_dimm_ram(void)
     check_dimm("memory-backend-ram");
 }
 
+/* The same backend again: it starts shared, as all memory that is plugged. */
+static void test_dimm_again(void)
+{
+    QTestState *qts = qtest_init(ARGS);
+    uint64_t gpa = plug(qts, "memory-backend-ram");
+
+    gm_fill(qts, gpa, GM_PAGE);
+    gm_to_private(qts, gpa, GM_PAGE);
+    gm_eject_dimm(qts);
+    qtest_qmp_assert_success(qts, "{ 'execute': 'device_add', 'arguments': "
+                             "{ 'driver': 'pc-dimm', 'id': 'd0', "
+                             "'memdev': 'm0' } }");
+    g_assert_cmphex(dimm_address(qts), ==, gpa);
+    g_assert_cmpuint(gm_private_bytes(qts, "m0"), ==, 0);
+    gm_assert_bytes(qts, gpa, GM_PAGE, 0);
+    gm_quit(qts);
+}
+
 /* A device still holds a page of it: the memory outlives the dimm. */
 static void test_dimm_in_use(void)
 {
@@ -169,6 +187,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
 
+    qtest_add_func("/guest-memfd/hotplug/dimm-again", test_dimm_again);
     qtest_add_func("/guest-memfd/hotplug/dimm", test_dimm);
     qtest_add_func("/guest-memfd/hotplug/dimm-ram", test_dimm_ram);
     qtest_add_func("/guest-memfd/hotplug/dimm-in-use", test_dimm_in_use);
