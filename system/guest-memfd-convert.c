@@ -106,6 +106,9 @@ static void back_off(GuestMemfdConversion *c)
     if (locked) {
         bql_unlock();
     }
+    if (c->engine->serve) {
+        c->engine->serve(c->engine);
+    }
     g_usleep(guest_memfd_backoff_us(c->result->retries++));
     if (locked) {
         bql_lock();

@@ -9,6 +9,8 @@
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
+#include "system/cpus.h"
+#include "system/kvm.h"
 #include "system/runstate.h"
 #include "guest-memfd-internal.h"
 
@@ -39,6 +41,25 @@ static GuestMemfdInterrupt interrupted(GuestMemfdEngine *engine)
                                         GUEST_MEMFD_INTERRUPT_NONE;
 }
 
+/*
+ * A monitor that wants a vCPU's registers waits, and all of the main loop
+ * with it, until the vCPU's thread has read them.
+ */
+static void do_queued_work(GuestMemfdEngine *engine)
+{
+    CPUState *cpu = current_cpu;
+
+    if (!cpu || !kvm_enabled() || cpu_work_list_empty(cpu)) {
+        return;
+    }
+    /* Some work needs all vCPUs, this one included, out of the guest. */
+    cpu_exec_end(cpu);
+    bql_lock();
+    process_queued_cpu_work(cpu);
+    bql_unlock();
+    cpu_exec_start(cpu);
+}
+
 static void count_turn(void *opaque)
 {
     unsigned *turns = opaque;
@@ -61,6 +82,7 @@ static void let_main_loop_run(GuestMemfdEngine *engine)
     }
     aio_bh_schedule_oneshot(qemu_get_aio_context(), count_turn, &turns);
     while (qatomic_read(&turns) == before && get_clock() < deadline) {
+        do_queued_work(engine);
         g_usleep(20);
     }
 }
@@ -69,5 +91,6 @@ void guest_memfd_bind_runstate(GuestMemfdEngine *engine)
 {
     engine->interrupted = interrupted;
     engine->between_slices = let_main_loop_run;
+    engine->serve = do_queued_work;
     engine->broken = broken;
 }

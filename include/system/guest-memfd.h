@@ -221,6 +221,13 @@ struct GuestMemfdEngine {
      */
     void (*between_slices)(GuestMemfdEngine *engine);
 
+    /*
+     * @serve: do what others asked this thread to do, and wait for.  Called
+     * without any lock, the BQL included, before the engine sleeps.  May be
+     * NULL.
+     */
+    void (*serve)(GuestMemfdEngine *engine);
+
     /* @broken: a page cannot be brought back to a known state. */
     void (*broken)(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
                    int error);
