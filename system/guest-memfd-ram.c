@@ -107,19 +107,22 @@ bool guest_memfd_ram_block_init(RAMBlock *rb, Error **errp)
     return guest_memfd_ram_block_adopt(rb, errp);
 }
 
-void guest_memfd_ram_block_start(RAMBlock *rb)
+bool guest_memfd_ram_block_start(RAMBlock *rb, Error **errp)
 {
     GuestMemfdEngine *engine = guest_memfd_engine();
     GuestMemfdBlock *block;
 
-    /* The block has its memory already: nothing can fail. */
     block = guest_memfd_block_new(engine, rb, memory_region_name(rb->mr),
-                                  rb->max_length, &error_abort);
+                                  rb->max_length, errp);
+    if (!block) {
+        return false;
+    }
     block->host = rb->host;
     block->fd = rb->guest_memfd;
     guest_memfd_block_set_attributes(block, rb->attributes,
                                      current_machine->cgs->starts_shared);
     rb->gmem = block;
+    return true;
 }
 
 void guest_memfd_ram_block_cleanup(RAMBlock *rb)

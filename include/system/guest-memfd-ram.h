@@ -98,9 +98,9 @@ bool guest_memfd_has_provider(void);
  * guest_memfd_ram_block_start: take over a block with two backings
  *
  * Called by ram_block_add() when it has created guest_memfd and
- * attributes, all private, with the BQL.
+ * attributes, all private, with the BQL.  On failure the block is as it was.
  */
-void guest_memfd_ram_block_start(RAMBlock *rb);
+bool guest_memfd_ram_block_start(RAMBlock *rb, Error **errp);
 
 /* The engine of this VM, NULL without a manager.  BQL held. */
 GuestMemfdEngine *guest_memfd_engine(void);

@@ -192,7 +192,7 @@ static void test_two_backings(void)
         fake_ram.rig->engine.provider->in_place = false;
         fake_ram.starts_shared = shared;
         block.attributes = ram_block_attributes_create(&block);
-        guest_memfd_ram_block_start(&block);
+        guest_memfd_ram_block_start(&block, &error_abort);
         rig_expect_state(block.gmem, shared ? "S4" : "P4");
         g_assert_false(guest_memfd_ram_block_in_place(&block));
         end();
