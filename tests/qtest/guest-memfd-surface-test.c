@@ -45,6 +45,20 @@ static void test_sev(void)
     gm_quit(qts);
 }
 
+/* Accelerator and memory depend on what the machine was created with. */
+static void test_keep_guest(void)
+{
+    QTestState *qts = gm_start();
+
+    gm_to_private(qts, GM_GPA, GM_PAGE);
+    gm_assert_error(qts, "set it with -machine", "{ 'execute': 'qom-set', "
+        "'arguments': { 'path': '/machine', 'value': '', "
+        "'property': 'confidential-guest-support' } }");
+    qtest_system_reset(qts);
+    g_assert_cmpuint(gm_private_bytes(qts, "ram0"), ==, 0);
+    gm_quit(qts);
+}
+
 /* --- the manager's name ------------------------------------------------ */
 
 static void check_path(QTestState *qts)
@@ -424,6 +438,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
 
     qtest_add_func("/guest-memfd/surface/sev", test_sev);
+    qtest_add_func("/guest-memfd/surface/keep-guest", test_keep_guest);
     qtest_add_func("/guest-memfd/surface/user-name", test_user_name);
     qtest_add_func("/guest-memfd/surface/one-path", test_one_path);
     qtest_add_func("/guest-memfd/surface/path-goes", test_path_goes);
