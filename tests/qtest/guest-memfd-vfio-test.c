@@ -402,6 +402,39 @@ static unsigned count_lines(const char *text, const char *word)
     return n;
 }
 
+/* Memory is not plugged in, with an error, where the device cannot map it. */
+static void test_memory_refused(void)
+{
+    g_autoptr(QDict) answer = NULL;
+    const char *error;
+    Machine m;
+
+    machine_init(&m, true);
+    qtest_qmp_assert_success(m.qts, "{ 'execute': 'object-add', 'arguments': "
+                             "{ 'qom-type': 'memory-backend-memfd-private', "
+                             "'id': 'm0', 'size': %" PRIu64 " } }",
+                             (uint64_t)DIMM_SIZE);
+    gm_device_refuse(&m.device, 500);
+    answer = qtest_qmp(m.qts, "{ 'execute': 'device_add', 'arguments': "
+                       "{ 'driver': 'pc-dimm', 'id': 'd0', "
+                       "'memdev': 'm0' } }");
+    gm_device_refuse(&m.device, 0);
+    g_assert_cmpuint(m.device.refused, ==, 1);
+    error = qdict_get_str(qdict_get_qdict(answer, "error"), "desc");
+    g_assert_nonnull(strstr(error, "cannot map memory"));
+    did(&m, "memory refused: %s", error);
+    check(&m);
+
+    /* Nothing of the attempt is left. */
+    qtest_qmp_assert_success(m.qts, "{ 'execute': 'object-del', "
+                             "'arguments': { 'id': 'm0' } }");
+    step_dimm(&m);
+    check(&m);
+    step_dimm(&m);
+    check(&m);
+    machine_end(&m);
+}
+
 /*
  * The device goes on using memory that could not be unmapped, so that it
  * cannot become private.  That is said once, however often it is tried.
@@ -452,6 +485,7 @@ int main(int argc, char **argv)
         qtest_add_func("/guest-memfd/vfio/none", test_none);
         return g_test_run();
     }
+    qtest_add_func("/guest-memfd/vfio/memory-refused", test_memory_refused);
     qtest_add_func("/guest-memfd/vfio/plug", test_plug);
     qtest_add_func("/guest-memfd/vfio/random", test_random);
     qtest_add_func("/guest-memfd/vfio/stuck", test_stuck);
