@@ -268,6 +268,22 @@ static void test_screendump(void)
     end(qts);
 }
 
+/* What was shown before a reset is the next kernel's. */
+static void test_shown_before_reset(void)
+{
+    QTestState *qts = qtest_init(GM_ONE_BACKEND "-device ramfb -display none");
+
+    gm_set_timeout(qts, 0);
+    show(qts, AFTER, 64);
+    gm_first_pixel(qts);
+    g_assert_cmpint(gm_convert(qts, AFTER, GM_PAGE,
+                               GMTD_ATTR_PRIVATE).status, ==, -EAGAIN);
+    qtest_system_reset(qts);
+    g_assert_cmpint(gm_convert(qts, AFTER, GM_PAGE,
+                               GMTD_ATTR_PRIVATE).status, ==, 0);
+    gm_quit(qts);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -277,6 +293,8 @@ int main(int argc, char **argv)
     qtest_add_func("/guest-memfd/monitor/examine", test_examine);
     qtest_add_func("/guest-memfd/monitor/gdb", test_gdb);
     qtest_add_func("/guest-memfd/monitor/screendump", test_screendump);
+    qtest_add_func("/guest-memfd/monitor/shown-before-reset",
+                   test_shown_before_reset);
 
     return g_test_run();
 }

@@ -431,6 +431,28 @@ static void test_reporting(void)
     gm_queue_end(&q);
 }
 
+/* A sound that nobody plays: the next driver's pages are its own. */
+static void test_sound(void)
+{
+    GmQueue q = { };
+    uint32_t head;
+
+    gm_queue_prepare(&q, "-audiodev none,id=a0 "
+                     "-device virtio-sound-pci,audiodev=a0,addr=1", 0, 2);
+    qvirtio_set_driver_ok(&q.dev->vdev);
+    gm_set_timeout(q.qts, 0);
+    qtest_memset(q.qts, BUFFER, 0, GM_PAGE);
+    head = qvirtqueue_add(q.qts, q.vq, BUFFER, 1024, false, true);
+    qvirtqueue_add(q.qts, q.vq, STATUS, 8, true, false);
+    kick(&q, head);
+    gm_assert_running(q.qts);
+    g_assert_cmpint(to_private(q.qts, BUFFER, GM_PAGE), ==, -EAGAIN);
+
+    reset(&q);
+    g_assert_cmpint(to_private(q.qts, BUFFER, GM_PAGE), ==, 0);
+    gm_queue_end(&q);
+}
+
 int main(int argc, char **argv)
 {
     static const Straddle straddles[] = {
@@ -473,6 +495,9 @@ int main(int argc, char **argv)
     qtest_add_func("/guest-memfd/virtio/blk-status", test_blk_status);
     qtest_add_func("/guest-memfd/virtio/scsi-buffer", test_scsi_buffer);
     qtest_add_func("/guest-memfd/virtio/reporting", test_reporting);
+    if (qtest_has_device("virtio-sound-pci")) {
+        qtest_add_func("/guest-memfd/virtio/sound", test_sound);
+    }
 
     return g_test_run();
 }
