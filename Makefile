@@ -84,9 +84,10 @@ sanitize: ## run the unit tests with ASan, UBSan and TSan
 sanitize-qtest: ## run the qtests on a second QEMU, built with ASan and UBSan
 	@tests/reliability/sanitize-qtest
 
-mutation: ## break the engine in many places: a test must notice each
-	@scripts/build $(UNIT_TESTS)
+mutation: ## break the product in many places: a test must notice each
+	@scripts/build $(UNIT_TESTS) $(QTESTS)
 	@tests/mutation/check
+	@tests/mutation/check-devices
 
 coverage: ## print the lines and branches that the tests reach
 	@scripts/build $(UNIT_TESTS) $(QTESTS)
