@@ -60,6 +60,12 @@ def prepare(what):
     fcntl.flock(lock, fcntl.LOCK_EX)
 
 
+def figures(what):
+    """Those of the last run, or None."""
+    path = FIGURES / f'{what}.json'
+    return json.loads(path.read_text(encoding='utf-8')) if path.exists() else None
+
+
 def keep_figures(what, figures):
     (FIGURES / f'{what}.json').write_text(json.dumps(figures, indent=1) + '\n', encoding='utf-8')
 
