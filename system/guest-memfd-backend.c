@@ -45,7 +45,9 @@ static bool check_kind(const RAMBlock *rb, Error **errp)
         error_append_hint(errp, "The file is left as it is.  Use "
                           "memory-backend-memfd or memory-backend-ram for "
                           "guest RAM, and give the guest the file with "
-                          "-device virtio-pmem-pci or nvdimm%s.\n", or_off);
+                          "-device virtio-pmem-pci and -m ...,maxmem=..., or "
+                          "-device nvdimm, -m ...,slots=N,maxmem=... and "
+                          "-machine nvdimm=on%s.\n", or_off);
         return false;
     }
     return true;

@@ -271,7 +271,9 @@ static void test_dimm_again(void)
 
 static const GmBadArgs bad_args[] = {
     { RAM("memory-backend-file,mem-path=/dev/shm,share=on"),
-      { IN_FILE, KEEP, "memory-backend-memfd", "virtio-pmem-pci" },
+      { IN_FILE, KEEP "  Use memory-backend-memfd ",
+        "-device virtio-pmem-pci and -m ...,maxmem=",
+        "-m ...,slots=N,maxmem=... and -machine nvdimm=on" },
       "in-place=off" },
     { RAM("memory-backend-file,mem-path=/dev/shm"), { IN_FILE, KEEP } },
     { GM_MACHINE "-m 64M -mem-path /dev/shm",

@@ -43,7 +43,7 @@ def explain_connect(address, error):
     }
     if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
         return (f'{text}: no answer: a QMP socket serves one client at a '
-                'time, and another may hold it')
+                'time, and another may hold it, or this is no QMP monitor')
     if isinstance(error, EOFError) or number == errno.ECONNRESET:
         return f'{text}: closed without an answer: no QMP monitor, or busy'
     if isinstance(error, OSError):

@@ -76,6 +76,7 @@ class TestErrors(unittest.TestCase):
                 (ConnectionRefusedError(111, 'x'), 'nobody listens'),
                 (PermissionError(13, 'x'), 'permission denied'),
                 (asyncio.TimeoutError(), 'one client at a time'),
+                (asyncio.TimeoutError(), 'no QMP monitor'),
                 (EOFError(), 'closed'), (ConnectionResetError(104, 'x'),
                                          'closed'),
                 (OSError(113, 'No route to host'), 'No route'),
