@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Domains of examples/libvirt under TCG, from their start to their end: prints TAP."""
 
+import contextlib
+import re
 import sys
+from pathlib import Path
 
 import libvirt
 from crosscheck import guest_checks, node_checks, offer_check
@@ -13,6 +16,7 @@ MANAGER = '/objects/gmm0'
 # The memory in use.
 MEMORY = {'plain': ['ram0'], 'numa': ['ram-node0', 'ram-node1']}
 IN_FILE = 'keeps guest RAM in a file, which cannot be converted in place'
+HUGE = 'uses huge pages, which cannot be converted in place'
 # What <memoryBacking> may hold, and whether the backend it becomes is a file.
 BACKINGS = (
     ("<source type='anonymous'/>", False),
@@ -153,8 +157,10 @@ class Checks:
 
 def check_backings(tap, daemon, name):
     """Which of libvirt's own backends can be converted in place?"""
+    plain = re.sub('<memoryBacking>.*</memoryBacking>', '', example(name),
+                   flags=re.S)
     for inner, is_file in BACKINGS:
-        xml = example(name).replace(
+        xml = plain.replace(
             '<vcpu>', f'<memoryBacking>{inner}</memoryBacking><vcpu>')
         domain = Domain(daemon, xml)
         error = raises(domain.domain.create)
@@ -167,6 +173,39 @@ def check_backings(tap, daemon, name):
         domain.remove()
 
 
+@contextlib.contextmanager
+def huge_pages(number):
+    """Whether this machine has so many free huge pages of 2 MiB for a while."""
+    pool = Path('/sys/kernel/mm/hugepages/hugepages-2048kB')
+    try:
+        before = int((pool / 'nr_hugepages').read_text())
+        (pool / 'nr_hugepages').write_text(str(before + number))
+    except OSError:
+        yield False
+        return
+    try:
+        yield Path('/dev/hugepages').is_mount() and \
+            int((pool / 'free_hugepages').read_text()) >= number
+    finally:
+        (pool / 'nr_hugepages').write_text(str(before))
+
+
+def check_huge_pages(tap, daemon):
+    """Refused by name, with what is to be taken out of <memoryBacking>."""
+    name, source = 'numa: <hugepages/>', "<source type='memfd'/>"
+    small = example('numa').replace("'256'", "'32'").replace('>512<', '>64<')
+    huge = "<hugepages><page size='2048' unit='KiB'/></hugepages>"
+    domain = Domain(daemon, small.replace(source, huge + source))
+    with huge_pages(2 * 16) as can:
+        if not can:
+            tap.skip(name, 'this machine has no huge pages to spare')
+        else:
+            error = raises(domain.domain.create)
+            tap.result(HUGE in error and 'without hugetlb=on' in error,
+                       f'{name} is refused by name', error or 'it started')
+    domain.remove()
+
+
 def main():
     tap = TapOut()
     with Daemon() as daemon:
@@ -174,6 +213,7 @@ def main():
             Checks(tap, daemon, name).all()
         for name in MEMORY:
             check_backings(tap, daemon, name)
+        check_huge_pages(tap, daemon)
     return tap.end()
 
 
