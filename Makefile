@@ -6,7 +6,7 @@
 MAKEFLAGS += --no-print-directory
 export QEMU_TARBALL QEMU_SOURCE_URL LINUX_TARBALL LINUX_SOURCE_URL CONFIGURE PREFIX DESTDIR
 
-# What the instrumented builds take their commands and libraries from.
+# The build from which the instrumented ones take commands and libraries.
 UNIT_TESTS := 'tests/unit/test-guest-memfd-*' libqemuutil.a
 QTESTS := 'tests/qtest/guest-memfd*-test' qemu-system-x86_64
 
@@ -84,7 +84,7 @@ sanitize: ## run the unit tests with ASan, UBSan and TSan
 sanitize-qtest: ## run the qtests on a second QEMU, built with ASan and UBSan
 	@tests/reliability/sanitize-qtest
 
-mutation: ## break the product in many places: a test must notice each
+mutation: ## break the product in many ways: a test must notice each
 	@scripts/build $(UNIT_TESTS) $(QTESTS)
 	@tests/mutation/check
 	@tests/mutation/check-devices

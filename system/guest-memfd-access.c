@@ -3,14 +3,14 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A thread publishes the range that it is about to copy, looks at the record
- * of states, copies, and clears the range.  A conversion records pages as
- * private and then waits until no thread copies there.  There is a full
- * barrier between the two steps on both sides: one of them sees the other.
- * A copy takes no lock and never blocks, so the wait is short, and it is no
- * reason for a conversion to fail.
+ * A thread publishes the range that it is about to copy, reads the record of
+ * states, copies, and clears the range.  A conversion records pages as
+ * private and then waits until no thread copies there.  A full barrier
+ * between the two steps on both sides makes sure that one of them finds the
+ * other.  A copy takes no lock and never blocks, so the wait is short, and it
+ * is no reason for a conversion to fail.
  *
- * Pointers that are kept for longer are mappings.
+ * Pointers that are kept longer are mappings.
  */
 
 #include "qemu/osdep.h"
@@ -28,7 +28,7 @@
 /* Of one thread, and written by it; read by all, so all is atomic. */
 typedef struct Access {
     uintptr_t first;            /* in the host's memory */
-    uintptr_t last;             /* 0: nowhere */
+    uintptr_t last;             /* 0: none */
     unsigned ended;             /* so many accesses */
     QLIST_ENTRY(Access) next;   /* accesses_lock */
 } Access;
@@ -166,7 +166,7 @@ static bool is_in(const Access *access, uintptr_t first, uintptr_t last)
     return to && to >= first && qatomic_read(&access->first) <= last;
 }
 
-/* An access that begins after this call sees the record. */
+/* An access that begins after this call reads the new record. */
 static void wait_for(const Access *access, uintptr_t first, uintptr_t last)
 {
     const unsigned ended = qatomic_load_acquire(&access->ended);

@@ -3,9 +3,9 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * What a backend is for is not known when it is created: guest RAM, or a
- * device with memory, or nothing.  So it gets memory of its own, as without
- * a confidential guest, which is exchanged when it becomes guest RAM.
+ * The use of a backend is not known when it is created: guest RAM, memory of
+ * a device, or none.  So it gets memory of its own, as without a confidential
+ * guest, which is exchanged when it becomes guest RAM.
  */
 
 #include "qemu/osdep.h"
@@ -23,7 +23,7 @@
 #include "system/qtest.h"
 #include "guest-memfd-internal.h"
 
-/* A file keeps what is in it, and huge pages are not converted. */
+/* Files keep their contents, and huge pages are not converted. */
 static bool check_kind(const RAMBlock *rb, Error **errp)
 {
     ERRP_GUARD();
@@ -65,7 +65,7 @@ static void release(const RAMBlock *rb, HostMemoryBackend *backend)
     }
 }
 
-/* What ram_block_add() does for new memory. */
+/* The setup of ram_block_add() for new memory. */
 static void announce(const RAMBlock *rb)
 {
     qemu_madvise(rb->host, rb->max_length, QEMU_MADV_HUGEPAGE);

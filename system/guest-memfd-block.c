@@ -148,7 +148,7 @@ bool guest_memfd_block_next_run(const GuestMemfdBlock *block, bool shared,
         }
         to = shared ? find_next_zero_bit(bitmap, last, from)
                     : find_next_bit(bitmap, last, from);
-        /* A block that is mapped twice can be met twice. */
+        /* A request can cover a block twice that is mapped twice. */
         from = find_next_zero_bit(block->scratch.changed, to, from);
         if (from < to) {
             break;

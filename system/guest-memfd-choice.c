@@ -111,7 +111,7 @@ static bool set_provider(GuestMemfdManager *s, GuestMemfdProvider *provider,
     return true;
 }
 
-/* What the guest does when it is told to try again differs a lot. */
+/* Guests differ in how often they retry after EAGAIN. */
 static void set_patience(GuestMemfdManager *s)
 {
     const uint32_t ms = current_machine->cgs->conversion_patience_ms;

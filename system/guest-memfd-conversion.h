@@ -71,8 +71,8 @@ static inline hwaddr guest_memfd_request_end(const GuestMemfdConversion *c)
  * guest_memfd_next_section: the first section of guest memory from @gpa on,
  * which is moved to its end
  *
- * Returns 1; 0 if there is none; or -EINVAL if the request makes private
- * what cannot be.  @s is to be put.
+ * Returns 1, with @s to be put; 0 if there is none; or -EINVAL if memory in
+ * the way cannot become private.
  */
 int guest_memfd_next_section(const GuestMemfdConversion *c, hwaddr *gpa,
                              GuestMemfdSection *s);

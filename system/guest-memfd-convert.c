@@ -3,14 +3,14 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A request is scanned first, so that whatever can be refused is refused
- * before anything changes.  Then it is carried out in slices, so that others
- * get in between; all but huge requests are one slice, which is all or
- * nothing: see guest-memfd-slice.c.
+ * A request is scanned first, so that a refusal changes nothing.  Then it is
+ * converted in slices, so that other threads get the locks in between; all
+ * but huge requests are one slice, which is all or nothing: see
+ * guest-memfd-slice.c.
  *
- * A page that is still in use makes the provider say -EAGAIN.  The slice is
- * rolled back before the engine sleeps, so that nobody sees it half done,
- * and other pages can be converted meanwhile.
+ * The provider returns -EAGAIN for a page that is busy.  The slice is
+ * rolled back before the engine sleeps, so that no thread finds it half
+ * done, and other pages can be converted meanwhile.
  */
 
 #include "qemu/osdep.h"
@@ -48,7 +48,7 @@ static int scan_section(GuestMemfdConversion *c, const GuestMemfdSection *s,
         scan->block = s->block;
         scan->blocks++;
     }
-    /* A first look, without the lock: the slice looks again. */
+    /* Checked without the lock: the slice checks again. */
     scan->needs_bql |= guest_memfd_has_listeners(s->block) && !bql_locked();
     return 0;
 }
@@ -98,7 +98,7 @@ static GuestMemfdTry try_with_bql(GuestMemfdConversion *c)
     return try;
 }
 
-/* Never sleep with the BQL: the page's user may need it to let go. */
+/* Never sleep with the BQL: it may be needed to unmap the page. */
 static void back_off(GuestMemfdConversion *c)
 {
     bool locked = bql_locked();
@@ -130,7 +130,7 @@ static void let_others_in(GuestMemfdConversion *c)
     }
 }
 
-/* Patience is for a page that is in use, not for a request that is large. */
+/* The timeout is for a busy page, not for a large request. */
 static void start_waiting(GuestMemfdConversion *c)
 {
     const int64_t ms = qatomic_read(&c->engine->retry_timeout_ms);
@@ -170,7 +170,7 @@ static bool is_well_formed(const GuestMemfdRequest *req)
            QEMU_IS_ALIGNED(req->gpa | req->size, guest_memfd_page_size());
 }
 
-/* bpftrace sees no more than the first six. */
+/* bpftrace reads only the first six. */
 static void trace_end(const GuestMemfdRequest *req,
                       const GuestMemfdResult *result)
 {
@@ -180,7 +180,7 @@ static void trace_end(const GuestMemfdRequest *req,
     trace_guest_memfd_convert_end(req->gpa, req->size,
         GuestMemfdDirection_str(req->direction),
         GuestMemfdContentMode_str(decision->mode),
-        error ? guest_memfd_errno_name(guest_memfd_errno_place(error)) : "ok",
+        error ? guest_memfd_errno_name(guest_memfd_errno_bucket(error)) : "ok",
         result->ns, GuestMemfdRealisation_str(decision->realisation),
         result->changed_bytes, result->retries, error);
 }

@@ -3,7 +3,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * An ordinary memfd plays the guest_memfd.  The provider keeps its own
+ * An ordinary memfd stands for the guest_memfd.  The provider keeps its own
  * record of which pages are private, as a kernel would, so that tests can
  * compare it with what QEMU recorded.  No page is hidden from the host's
  * mapping, since TCG's guest runs on it; system/physmem.c keeps devices
@@ -23,7 +23,7 @@
 #include "guest-memfd-internal.h"
 #include "trace.h"
 
-/* What poisoned memory reads. */
+/* The byte that poisoned memory reads. */
 #define POISON_BYTE 0xd5
 
 /* Linux has no greater errno values. */
@@ -133,12 +133,12 @@ static bool take_one(uint32_t *count)
     uint32_t old = qatomic_read(count);
 
     while (old) {
-        uint32_t seen = qatomic_cmpxchg(count, old, old - 1);
+        uint32_t current = qatomic_cmpxchg(count, old, old - 1);
 
-        if (seen == old) {
+        if (current == old) {
             return true;
         }
-        old = seen;
+        old = current;
     }
     return false;
 }
@@ -193,7 +193,10 @@ static int emulated_convert(GuestMemfdProvider *provider,
     int ret = 0;
 
     qatomic_inc(&s->operations);
-    /* Sending back what did not change cannot fail, as with a kernel. */
+    /*
+     * Converting pages back that did not change cannot fail, as with a
+     * kernel.
+     */
     if (is_change(block, offset, size, direction) && take_fault(s)) {
         size = MIN(size, qatomic_read(&s->fault_progress));
         *error_offset = offset + size;

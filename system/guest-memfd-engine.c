@@ -124,7 +124,7 @@ GuestMemfdRecord guest_memfd_engine_record(GuestMemfdEngine *engine,
 void guest_memfd_count_rejected(GuestMemfdEngine *engine, int ret)
 {
     qemu_mutex_lock(&engine->rejected_lock);
-    engine->rejected[guest_memfd_errno_place(ret)]++;
+    engine->rejected[guest_memfd_errno_bucket(ret)]++;
     qemu_mutex_unlock(&engine->rejected_lock);
 }
 

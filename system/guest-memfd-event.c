@@ -19,7 +19,7 @@ void guest_memfd_send_failure(GuestMemfdEngine *engine,
 {
     const GuestMemfdBlock *block = result->block;
     const char *error = guest_memfd_errno_name(
-                            guest_memfd_errno_place(result->error));
+                            guest_memfd_errno_bucket(result->error));
 
     BQL_LOCK_GUARD();
     qapi_event_send_guest_memfd_conversion_failed(

@@ -11,8 +11,8 @@
 #include "system/guest-memfd-ram.h"
 
 /*
- * What may pass is worth another try to the guest, too: ENOSPC is a device
- * without room for more mappings, which the next unmapping makes.
+ * Transient errors are EAGAIN to the guest: ENOSPC is a device without room
+ * for more mappings, until the next one is removed.
  */
 uint64_t guest_memfd_answer(int ret)
 {

@@ -1,5 +1,5 @@
 /*
- * Conversion of guest memory: what the files of this directory share
+ * Conversion of guest memory: internal interfaces
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -20,7 +20,7 @@ bool guest_memfd_engine_is_interrupted(GuestMemfdEngine *engine,
 
 /* --- guest-memfd-block.c ----------------------------------------------- */
 
-/* KVM converts in units of host pages, whatever backs them. */
+/* KVM converts in units of host pages, with any backing. */
 static inline size_t guest_memfd_page_size(void)
 {
     return qemu_real_host_page_size();
@@ -114,29 +114,29 @@ void guest_memfd_block_wait(const GuestMemfdBlock *block, uint64_t offset,
 bool guest_memfd_has_listeners(const GuestMemfdBlock *block);
 void guest_memfd_notify_discard(GuestMemfdBlock *block, uint64_t offset,
                                 uint64_t size);
-/* On failure the listeners that had agreed are told of a discard again. */
+/* On failure the listeners that succeeded get a discard again. */
 int guest_memfd_notify_populate(GuestMemfdBlock *block, uint64_t offset,
                                 uint64_t size);
 
 /* --- guest-memfd-run.c ------------------------------------------------- */
 
-/* How long to wait before the @n-th retry of anything, in microseconds. */
+/* Time to wait before the @n-th retry, in microseconds. */
 unsigned guest_memfd_backoff_us(unsigned n);
 
 /*
  * Convert one run of pages, or leave it as it was.  Memory that becomes
- * shared is for nobody to see until it is recorded.  Its bytes are thrown
- * away first if the block's decision says so.
+ * shared cannot be accessed until it is recorded.  Its bytes are discarded
+ * first if the block's decision says so.
  */
 int guest_memfd_run_convert(GuestMemfdBlock *block, uint64_t offset,
                             uint64_t size, GuestMemfdDirection direction,
                             GuestMemfdContentMode mode);
-/* Tell the listeners of the pages that became shared; one may refuse. */
+/* Notify the listeners of the pages that became shared; one may fail. */
 int guest_memfd_run_populate(GuestMemfdBlock *block);
-/* Let the pages that became shared be used. */
+/* Publish the pages that became shared: they may be accessed now. */
 void guest_memfd_run_record(GuestMemfdBlock *block);
 /*
- * Bring the pages that the request changed back.  Returns 0, or -EIO if
+ * Roll back the pages that the request changed.  Returns 0, or -EIO if
  * the state of a page, or bytes that were to be preserved, are lost.
  */
 int guest_memfd_run_rollback(GuestMemfdBlock *block,
@@ -144,7 +144,7 @@ int guest_memfd_run_rollback(GuestMemfdBlock *block,
 
 /* --- guest-memfd-ram.c ------------------------------------------------- */
 
-/* Give @rb, which is not in use, memory that is converted in place. */
+/* Allocate memory that is converted in place for @rb, which is not in use. */
 bool guest_memfd_ram_block_adopt(RAMBlock *rb, Error **errp);
 
 /* --- guest-memfd-choice.c ---------------------------------------------- */
@@ -176,7 +176,10 @@ void guest_memfd_add_fw_cfg_file(GuestMemfdEngine *engine);
 
 /* --- guest-memfd-offer.c ----------------------------------------------- */
 
-/* What a request gets now; the policy function knows the exceptions. */
+/*
+ * The realisation for a request now; guest_memfd_decide() knows the
+ * exceptions.
+ */
 GuestMemfdRealisation guest_memfd_offered(const GuestMemfdEngine *engine,
                                           GuestMemfdDirection direction,
                                           GuestMemfdContentMode mode);
@@ -187,8 +190,8 @@ const char *guest_memfd_provider_reason(const GuestMemfdEngine *engine);
 
 /* --- guest-memfd-stats.c ----------------------------------------------- */
 
-unsigned guest_memfd_errno_place(int error);
-const char *guest_memfd_errno_name(unsigned place);
+unsigned guest_memfd_errno_bucket(int error);
+const char *guest_memfd_errno_name(unsigned bucket);
 /* Of a slice that succeeded, when it does. */
 void guest_memfd_count_bytes(GuestMemfdBlockStats *stats,
                              GuestMemfdDirection direction,
@@ -198,12 +201,12 @@ void guest_memfd_count_request(GuestMemfdBlockStats *stats,
                                const GuestMemfdDecision *decision,
                                const GuestMemfdResult *result);
 uint64_t guest_memfd_all_failures(
-    const uint64_t counts[GUEST_MEMFD_ERRNO_PLACES]);
-/* Add up, as if both had been counted in one place. */
+    const uint64_t counts[GUEST_MEMFD_ERRNO_BUCKETS]);
+/* Add the counters of one to those of the other. */
 void guest_memfd_counters_add(GuestMemfdCounters *sum,
                               const GuestMemfdCounters *more);
 GuestMemfdFailureCountList *
-guest_memfd_failure_list(const uint64_t counts[GUEST_MEMFD_ERRNO_PLACES]);
+guest_memfd_failure_list(const uint64_t counts[GUEST_MEMFD_ERRNO_BUCKETS]);
 GuestMemfdStats *guest_memfd_stats_new(const GuestMemfdCounters *counters);
 
 #endif /* SYSTEM_GUEST_MEMFD_INTERNAL_H */

@@ -10,7 +10,7 @@
 #include "system/guest-memfd-limits.h"
 #include "guest-memfd-internal.h"
 
-#define START_ANEW  "Shut the guest down and start it anew"
+#define START_AGAIN  "Shut the guest down and start it again"
 
 static const struct {
     const char *name;
@@ -32,13 +32,13 @@ static const struct {
         "Start the guest without -incoming"
     },
     [GUEST_MEMFD_FEATURE_POSTCOPY_RAM] = {
-        "postcopy-ram", "there is no migration of private pages", START_ANEW
+        "postcopy-ram", "there is no migration of private pages", START_AGAIN
     },
     [GUEST_MEMFD_FEATURE_X_COLO] = {
-        "x-colo", "there is no migration of private pages", START_ANEW
+        "x-colo", "there is no migration of private pages", START_AGAIN
     },
     [GUEST_MEMFD_FEATURE_BACKGROUND_SNAPSHOT] = {
-        "background-snapshot", "private pages cannot be saved", START_ANEW
+        "background-snapshot", "private pages cannot be saved", START_AGAIN
     },
     [GUEST_MEMFD_FEATURE_SNAPSHOT] = {
         "a snapshot of the VM", "private pages cannot be saved and loaded",
@@ -49,11 +49,11 @@ static const struct {
         "Count conversions with query-guest-memfd instead"
     },
     [GUEST_MEMFD_FEATURE_DIRTY_LIMIT] = {
-        "set-vcpu-dirty-limit", "private pages are written unseen",
+        "set-vcpu-dirty-limit", "writes to private pages cannot be tracked",
         "Limit the guest's CPU time instead, for example with cgroups"
     },
     [GUEST_MEMFD_FEATURE_DIRTY_LOG] = {
-        "dirty page logging", "private pages are written unseen",
+        "dirty page logging", "writes to private pages cannot be tracked",
         "Count conversions with query-guest-memfd instead"
     },
 };

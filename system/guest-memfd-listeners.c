@@ -1,9 +1,9 @@
 /*
- * Telling the users of shared memory about conversions
+ * Notifying listeners of conversions
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The one file that knows how RamBlockAttributes keeps its listeners.
+ * The only file that uses the listener list of RamBlockAttributes.
  * ram_block_attributes_state_change() cannot be used: it changes the
  * bitmap before it notifies, in both directions, and scans the whole
  * block to classify a range.

@@ -92,7 +92,7 @@ static void machine_done(Notifier *notifier, void *data)
     }
 }
 
-/* The manager has one path, whoever created it. */
+/* The path of the manager does not depend on its creator. */
 static void link_to_machine(GuestMemfdManager *s)
 {
     if (OBJECT(s)->parent != OBJECT(current_machine)) {
@@ -116,7 +116,7 @@ static void manager_complete(UserCreatable *uc, Error **errp)
         return;
     }
     if (phase_check(PHASE_MACHINE_READY) && s->in_place == ON_OFF_AUTO_ON) {
-        error_setg(errp, "guest-memfd-manager: in-place=on must be given on "
+        error_setg(errp, "guest-memfd-manager: in-place=on must be set on "
                    "the command line, before guest memory exists");
         return;
     }

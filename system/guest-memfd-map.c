@@ -30,7 +30,7 @@ static bool find_section(GuestMemfdEngine *engine, hwaddr gpa, uint64_t size,
     return true;
 }
 
-/* TCG may hold translations of what was there before. */
+/* TCG may hold translations of the old bytes. */
 static void bytes_changed(GuestMemfdBlock *block, uint64_t offset,
                           uint64_t size)
 {

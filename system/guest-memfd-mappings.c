@@ -1,5 +1,5 @@
 /*
- * Mappings: pointers to shared guest memory that somebody keeps
+ * Mappings: pointers to shared guest memory that outlive one access
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
@@ -8,17 +8,17 @@
  * look at.  A group that a mapping covers is counted as a whole, so that a
  * large mapping has little to count.  A mapping is counted before the record
  * of states is read, and a conversion changes the record before it reads the
- * counters, with a full barrier in between on both sides: one of them sees
- * the other.
+ * counters, with a full barrier in between on both sides, so that one of
+ * them finds the other.
  *
- * Counters do not know whose they are.  So each mapping is also entered in
- * a hash table by its place and size, which the guest chooses, and removing
- * one that is not there changes nothing: the pages of the mapping that was
- * meant stay shared, and no other mapping loses its pages.
+ * Counters do not say which mapping they count.  So each mapping is also an
+ * entry of a hash table by its offset and size, which the guest chooses, and
+ * removing one that does not exist changes nothing: no other mapping loses
+ * its pages.
  *
  * A group and the mappings that begin there are guarded by one of several
- * spinlocks, which is the only lock that a mapping takes, and of atomic
- * operations a request of a device can afford few.
+ * spinlocks, which is the only lock that a mapping takes, since atomic
+ * operations are expensive in a request of a device.
  */
 
 #include "qemu/osdep.h"

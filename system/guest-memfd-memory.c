@@ -3,10 +3,10 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The one rule of access: whether an access may go ahead is decided once, for
- * its whole range, before the first byte is copied.  Memory that can be
- * private is not accessed directly (see memory_access_is_direct()), so that
- * all accesses of devices and of QEMU itself come here.
+ * The one rule of access: an access is decided once, for its whole range,
+ * before the first byte is copied.  Memory that can be private is not
+ * accessed directly (see memory_access_is_direct()), so that all accesses of
+ * devices and of QEMU itself are made here.
  */
 
 #include "qemu/osdep.h"
@@ -136,7 +136,7 @@ void guest_memfd_unmap(MemoryRegion *mr, hwaddr addr, hwaddr len)
 #define PIECE_PARTS 32
 #define PIECE_BYTES ((hwaddr)MiB)
 
-/* What lies in a row in one memory region. */
+/* A contiguous part of one memory region. */
 typedef struct Part {
     MemoryRegion *mr;
     hwaddr addr;

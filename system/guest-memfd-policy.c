@@ -5,8 +5,8 @@
  *
  * Pure functions: the whole decision is a table that is tested case by
  * case in tests/unit/test-guest-memfd-policy.c.  Nothing here knows which
- * kind of VM runs; what a conversion promises follows from what was asked
- * for and from what the provider offers.
+ * kind of VM runs; the promise of a conversion follows from the request and
+ * the offer of the provider.
  */
 
 #include "qemu/osdep.h"
@@ -40,7 +40,7 @@ int guest_memfd_request_decode(GuestMemfdRequest *req, hwaddr gpa,
     return 0;
 }
 
-/* What a policy wants; to-private never wants zeros, see below. */
+/* The mode of a policy; never zero to private, see below. */
 static GuestMemfdContentMode policy_mode(GuestMemfdContentPolicy policy,
                                          GuestMemfdDirection direction)
 {
@@ -51,7 +51,7 @@ static GuestMemfdContentMode policy_mode(GuestMemfdContentPolicy policy,
         return GUEST_MEMFD_CONTENT_MODE_PRESERVE;
     case GUEST_MEMFD_CONTENT_POLICY_AUTO:
     case GUEST_MEMFD_CONTENT_POLICY_ZERO:
-        /* No stale private byte may reach the host unless told to. */
+        /* No stale private byte may reach the host by default. */
         return direction == GUEST_MEMFD_DIRECTION_TO_SHARED ?
                GUEST_MEMFD_CONTENT_MODE_ZERO :
                GUEST_MEMFD_CONTENT_MODE_DEFAULT;
@@ -61,9 +61,9 @@ static GuestMemfdContentMode policy_mode(GuestMemfdContentPolicy policy,
 }
 
 /*
- * The first of these that speaks decides: the guest, the launch (which
+ * The first of these that is set decides: the guest, the launch (which
  * populates private memory), the block's policy, the manager's policy.
- * @binding tells whether the answer must be kept or refused.
+ * @binding: the mode must be kept or refused.
  */
 static GuestMemfdContentMode wanted_mode(const GuestMemfdQuestion *q,
                                          bool *binding)
@@ -122,7 +122,7 @@ GuestMemfdDecision guest_memfd_decide(const GuestMemfdQuestion *q,
     GuestMemfdContentMode mode = wanted_mode(q, &binding);
     GuestMemfdRealisation how;
 
-    /* Zeros from the VMM are worth nothing to a guest that distrusts it. */
+    /* A guest that does not trust the VMM cannot rely on its zeros. */
     if (mode == GUEST_MEMFD_CONTENT_MODE_ZERO &&
         q->direction == GUEST_MEMFD_DIRECTION_TO_PRIVATE) {
         return refused(mode, -EINVAL);
@@ -145,7 +145,7 @@ GuestMemfdDecision guest_memfd_decide(const GuestMemfdQuestion *q,
     };
 }
 
-/* Zeros are emulated where the kernel has none; nobody emulates keeping. */
+/* Zero is emulated if the kernel does not offer it; preserve never is. */
 uint32_t guest_memfd_hints(const GuestMemfdOffer *offer,
                            GuestMemfdDirection direction)
 {

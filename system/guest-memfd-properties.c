@@ -28,7 +28,7 @@ static void set_in_place(Object *obj, int value, Error **errp)
         error_setg(errp, "cannot change property 'in-place' of %s to '%s': "
                    "guest memory exists", object_get_typename(obj),
                    OnOffAuto_str(value));
-        error_append_hint(errp, "Give it on the command line.\n");
+        error_append_hint(errp, "Set it on the command line.\n");
         return;
     }
     s->in_place = value;

@@ -1,5 +1,5 @@
 /*
- * What all providers of guest memory conversion have in common
+ * Base class of the providers of guest memory conversion
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

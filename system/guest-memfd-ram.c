@@ -76,7 +76,7 @@ err_require:
     return false;
 }
 
-/* A backend may still become anything: see guest-memfd-backend.c. */
+/* The use of a backend is not known yet: see guest-memfd-backend.c. */
 static bool may_become_anything(const RAMBlock *rb)
 {
     Object *owner = memory_region_owner(rb->mr);
@@ -151,8 +151,8 @@ bool guest_memfd_ram_block_in_place(RAMBlock *rb)
 }
 
 /*
- * With the lock: a page that became private after the look at it would
- * lose the guest's bytes.
+ * With the lock: a page that became private after the check would lose the
+ * guest's bytes.
  */
 int guest_memfd_ram_block_discard(RAMBlock *rb, uint64_t offset,
                                   uint64_t size)

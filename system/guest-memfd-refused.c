@@ -1,10 +1,10 @@
 /*
- * Accesses that private memory was the reason to refuse
+ * Accesses that were refused because of private memory
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Some of QEMU's code takes what it cannot read for zeros: it walks page
- * tables and finds nothing.  The count tells its callers why.
+ * Some of QEMU's code takes memory that it cannot read for zeros, and walks
+ * empty page tables then.  Its callers read the reason from the count.
  */
 
 #include "qemu/osdep.h"

@@ -33,9 +33,9 @@ static int reset_block(RAMBlock *rb, void *opaque)
 }
 
 /*
- * A guest that starts shared starts anew so, and with no private byte in
- * its memory.  Others cannot be reset, only launched.  A guest that wakes up
- * from sleep, or is loaded, finds its memory as it was.
+ * A guest that starts shared is reset to shared memory without private
+ * bytes.  Others cannot be reset, only launched.  A guest that wakes up from
+ * sleep, or is loaded, finds its memory as it was.
  *
  * A conversion may drop the BQL: blocks are found under RCU, which keeps
  * those that go away meanwhile until the walk is over.

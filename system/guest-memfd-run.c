@@ -1,25 +1,26 @@
 /*
- * Converting one run of pages, and going back
+ * Converting one run of pages, and rolling back
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The order keeps everybody off pages that are not theirs:
+ * The order keeps devices and QEMU off private pages:
  *
  *   to private: the state is recorded, so that no access begins any more;
- *               a mapping is a reason to fail (-EAGAIN), short accesses are
- *               waited for, listeners let go, and the provider converts
- *   to shared:  if zeros are promised and the kernel makes none, the bytes
- *               are thrown away while the pages are private; the provider
+ *               the run fails with -EAGAIN while a page is mapped, waits for
+ *               short accesses, listeners unmap, and the provider converts
+ *   to shared: if zeros are promised and the kernel makes none, the bytes
+ *               are discarded while the pages are private; the provider
  *               converts all runs of the slice, the listeners map them, and
- *               only then the state is recorded, and users may come
+ *               only then the state is recorded, and the pages may be
+ *               accessed
  *
- * Nobody but listeners and the kernel can have seen a page that goes back to
- * private, so there are no users to wait for on that way.
+ * Only listeners and the kernel can have accessed a page that is rolled back
+ * to private, so no mapping or access can be in the way then.
  *
  * After a failed conversion the state of the pages is unknown (a kernel
- * may convert part of a range), so the whole run is sent back, which does
- * nothing where nothing had changed.  The bytes are kept on the way back
- * wherever the provider can.
+ * may convert part of a range), so the whole run is converted back, which
+ * does nothing where nothing had changed.  The provider preserves the bytes
+ * then, if it can.
  *
  * All functions are called with the block's lock held, and with the BQL if
  * the block has listeners.
@@ -32,7 +33,7 @@
 #include "guest-memfd-internal.h"
 #include "trace.h"
 
-#define SEND_BACK_TRIES 100
+#define CONVERT_BACK_TRIES 100
 #define BACKOFF_MIN_US  10
 #define BACKOFF_MAX_US  1000
 
@@ -94,9 +95,9 @@ static int provider_convert(GuestMemfdBlock *block, uint64_t offset,
     return ret;
 }
 
-/* The way back should lose no bytes; it cannot be refused, though. */
-static GuestMemfdContentMode way_back_mode(const GuestMemfdBlock *block,
-                                           GuestMemfdDirection direction)
+/* Converting back should lose no bytes, and cannot be refused. */
+static GuestMemfdContentMode convert_back_mode(const GuestMemfdBlock *block,
+                                               GuestMemfdDirection direction)
 {
     const GuestMemfdOffer *offer = &block->engine->provider->offer;
 
@@ -107,18 +108,19 @@ static GuestMemfdContentMode way_back_mode(const GuestMemfdBlock *block,
     return GUEST_MEMFD_CONTENT_MODE_DEFAULT;
 }
 
-/* There is no other way: be patient for 0.1 s, though locks are held. */
-static int send_back(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
-                     GuestMemfdDirection direction)
+/* This must not fail: retry for 0.1 s, with locks held. */
+static int convert_back(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
+                        GuestMemfdDirection direction)
 {
     GuestMemfdDirection back = opposite(direction);
-    GuestMemfdContentMode mode = way_back_mode(block, back);
+    GuestMemfdContentMode mode = convert_back_mode(block, back);
     unsigned tries = 0;
     int ret;
 
     for (;;) {
         ret = provider_convert(block, offset, size, back, mode);
-        if ((ret != -EINTR && ret != -EAGAIN) || ++tries == SEND_BACK_TRIES) {
+        if ((ret != -EINTR && ret != -EAGAIN) ||
+            ++tries == CONVERT_BACK_TRIES) {
             break;
         }
         g_usleep(guest_memfd_backoff_us(tries - 1));
@@ -132,10 +134,10 @@ static int send_back(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
 }
 
 /*
- * Users that let go for nothing may use the pages again.  A device whose
+ * Listeners that unmapped may map the pages again.  A device whose
  * unmapping failed has them still, and says that they exist.
  */
-static void give_back(GuestMemfdBlock *block, uint64_t offset, uint64_t size)
+static void repopulate(GuestMemfdBlock *block, uint64_t offset, uint64_t size)
 {
     int ret = guest_memfd_notify_populate(block, offset, size);
 
@@ -178,12 +180,15 @@ static int run_to_private(GuestMemfdBlock *block, uint64_t offset,
     if (!ret) {
         return 0;
     }
-    if (send_back(block, offset, size, direction)) {
-        /* Unknown state: still private, so no device touches the pages. */
+    if (convert_back(block, offset, size, direction)) {
+        /*
+         * Unknown state: recorded as private, so no device accesses the
+         * pages.
+         */
         return -EIO;
     }
     guest_memfd_block_record(block, offset, size, true);
-    give_back(block, offset, size);
+    repopulate(block, offset, size);
     return ret;
 }
 
@@ -193,7 +198,7 @@ static int run_to_shared(GuestMemfdBlock *block, uint64_t offset,
     const GuestMemfdDirection direction = GUEST_MEMFD_DIRECTION_TO_SHARED;
     int ret = provider_convert(block, offset, size, direction, mode);
 
-    if (ret && send_back(block, offset, size, direction)) {
+    if (ret && convert_back(block, offset, size, direction)) {
         return -EIO;
     }
     return ret;
@@ -263,12 +268,12 @@ static int rollback_run(GuestMemfdBlock *block, uint64_t offset,
 {
     trace_guest_memfd_rollback(block->name, offset, size,
                                GuestMemfdDirection_str(direction));
-    if (send_back(block, offset, size, direction)) {
+    if (convert_back(block, offset, size, direction)) {
         return -EIO;
     }
     if (direction == GUEST_MEMFD_DIRECTION_TO_PRIVATE) {
         guest_memfd_block_record(block, offset, size, true);
-        give_back(block, offset, size);
+        repopulate(block, offset, size);
     }
     return 0;
 }
@@ -288,7 +293,7 @@ int guest_memfd_run_rollback(GuestMemfdBlock *block,
         offset += size;
     }
     if (block->scratch.decision.mode == preserve &&
-        way_back_mode(block, opposite(direction)) != preserve) {
+        convert_back_mode(block, opposite(direction)) != preserve) {
         ret = -EIO;
     }
     WITH_QEMU_LOCK_GUARD(&block->stats.lock) {

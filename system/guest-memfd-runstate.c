@@ -20,13 +20,13 @@ static void broken(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
                    int error)
 {
     error_report("guest memory '%s': cannot bring back [0x%" PRIx64
-                 ", +0x%" PRIx64 "): %s; the VM is stopped, no page was "
-                 "given away", block->name, offset, size, strerror(-error));
+                 ", +0x%" PRIx64 "): %s; the VM is stopped, no page became "
+                 "accessible", block->name, offset, size, strerror(-error));
     qemu_system_vmstop_request_prepare();
     qemu_system_vmstop_request(RUN_STATE_INTERNAL_ERROR);
 }
 
-/* Must the thread give up waiting, so that the VM can stop or end? */
+/* Must a wait end, so that the VM can stop or end? */
 static GuestMemfdInterrupt interrupted(GuestMemfdEngine *engine)
 {
     const CPUState *cpu = current_cpu;

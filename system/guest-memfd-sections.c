@@ -15,9 +15,9 @@ void guest_memfd_section_put(GuestMemfdSection *s)
 }
 
 /*
- * Holes, MMIO, ROM, the memory of devices: all of it is shared, and guests
- * share it in passing (firmware does so with the whole 32-bit PCI hole), but
- * none can become private.
+ * Holes, MMIO, ROM and the memory of devices are shared and cannot become
+ * private.  Requests to share them succeed: firmware shares the whole 32-bit
+ * PCI hole.
  */
 static int check_other_memory(const GuestMemfdConversion *c, uint64_t size)
 {

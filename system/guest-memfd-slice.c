@@ -109,7 +109,7 @@ static GuestMemfdTry fail(GuestMemfdConversion *c, int error)
     return GUEST_MEMFD_TRY_FAILED;
 }
 
-/* -EAGAIN: what the scan found is no longer true, start again. */
+/* -EAGAIN: the scan is out of date, start again. */
 static GuestMemfdTry find_or_hold(GuestMemfdConversion *c,
                                   const GuestMemfdSection *s)
 {
@@ -134,10 +134,10 @@ static GuestMemfdTry find_or_hold(GuestMemfdConversion *c,
 }
 
 /*
- * Where the kernel is not asked to keep or to make the bytes that were
- * promised, it may do with them what it likes, and may fail in a later run:
- * so it is asked to preserve them, where it can.  That leaves the bytes as
- * they are in a run that goes back, and zeros where they were discarded.
+ * If the kernel is not asked for the promised bytes, it may change them and
+ * then fail in a later run.  So it is asked to preserve them, if it can: the
+ * bytes stay in a run that is rolled back, and the zeros in one that was
+ * discarded.
  */
 static GuestMemfdContentMode run_mode(const GuestMemfdConversion *c,
                                       const GuestMemfdBlock *block,
@@ -234,7 +234,7 @@ static bool worth_another_try(const GuestMemfdConversion *c)
            !guest_memfd_engine_is_interrupted(c->engine, c->req);
 }
 
-/* All pages are converted: those that are shared now may be used. */
+/* All pages are converted: publish those that are shared now. */
 static int publish(GuestMemfdConversion *c)
 {
     GuestMemfdBlock *block;

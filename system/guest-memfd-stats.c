@@ -12,7 +12,7 @@
 static const struct {
     int error;
     const char *name;
-} errno_places[GUEST_MEMFD_ERRNO_PLACES] = {
+} errno_buckets[GUEST_MEMFD_ERRNO_BUCKETS] = {
     { EAGAIN, "EAGAIN" },
     { EINVAL, "EINVAL" },
     { EOPNOTSUPP, "EOPNOTSUPP" },
@@ -25,26 +25,26 @@ static const struct {
     { 0, "other" },
 };
 
-unsigned guest_memfd_errno_place(int error)
+unsigned guest_memfd_errno_bucket(int error)
 {
     unsigned i;
 
-    for (i = 0; i < GUEST_MEMFD_ERRNO_PLACES - 1; i++) {
-        if (errno_places[i].error == -error) {
+    for (i = 0; i < GUEST_MEMFD_ERRNO_BUCKETS - 1; i++) {
+        if (errno_buckets[i].error == -error) {
             break;
         }
     }
     return i;
 }
 
-const char *guest_memfd_errno_name(unsigned place)
+const char *guest_memfd_errno_name(unsigned bucket)
 {
-    return errno_places[place].name;
+    return errno_buckets[bucket].name;
 }
 
-static unsigned time_place(uint64_t ns)
+static unsigned time_bucket(uint64_t ns)
 {
-    return MIN(64 - clz64(ns), GUEST_MEMFD_TIME_PLACES - 1);
+    return MIN(64 - clz64(ns), GUEST_MEMFD_TIME_BUCKETS - 1);
 }
 
 void guest_memfd_count_bytes(GuestMemfdBlockStats *stats,
@@ -74,10 +74,10 @@ void guest_memfd_count_request(GuestMemfdBlockStats *stats,
     counters->downgrades += decision->downgraded;
     counters->time_ns += ns;
     counters->time_max_ns = MAX(counters->time_max_ns, ns);
-    counters->time_histogram[time_place(ns)]++;
+    counters->time_histogram[time_bucket(ns)]++;
 
     if (result->error) {
-        counters->failures[guest_memfd_errno_place(result->error)]++;
+        counters->failures[guest_memfd_errno_bucket(result->error)]++;
     }
 }
 
@@ -96,24 +96,24 @@ void guest_memfd_counters_add(GuestMemfdCounters *sum,
 }
 
 uint64_t guest_memfd_all_failures(
-    const uint64_t counts[GUEST_MEMFD_ERRNO_PLACES])
+    const uint64_t counts[GUEST_MEMFD_ERRNO_BUCKETS])
 {
     uint64_t all = 0;
     unsigned i;
 
-    for (i = 0; i < GUEST_MEMFD_ERRNO_PLACES; i++) {
+    for (i = 0; i < GUEST_MEMFD_ERRNO_BUCKETS; i++) {
         all += counts[i];
     }
     return all;
 }
 
 GuestMemfdFailureCountList *
-guest_memfd_failure_list(const uint64_t counts[GUEST_MEMFD_ERRNO_PLACES])
+guest_memfd_failure_list(const uint64_t counts[GUEST_MEMFD_ERRNO_BUCKETS])
 {
     GuestMemfdFailureCountList *list = NULL, **tail = &list;
     unsigned i;
 
-    for (i = 0; i < GUEST_MEMFD_ERRNO_PLACES; i++) {
+    for (i = 0; i < GUEST_MEMFD_ERRNO_BUCKETS; i++) {
         if (counts[i]) {
             GuestMemfdFailureCount *failure = g_new0(GuestMemfdFailureCount,
                                                      1);
@@ -150,10 +150,10 @@ origin_counts(const uint64_t counts[GUEST_MEMFD_ORIGIN__MAX])
 }
 
 static uint64List *
-time_histogram(const uint64_t counts[GUEST_MEMFD_TIME_PLACES])
+time_histogram(const uint64_t counts[GUEST_MEMFD_TIME_BUCKETS])
 {
     uint64List *list = NULL;
-    unsigned i = GUEST_MEMFD_TIME_PLACES;
+    unsigned i = GUEST_MEMFD_TIME_BUCKETS;
 
     while (i--) {
         QAPI_LIST_PREPEND(list, counts[i]);

@@ -12,7 +12,7 @@
 /* @why: for people; says why it is not done in place. */
 GuestMemfdProvider *kvm_guest_memfd_two_backings_new(const char *why);
 
-/* How many memslots with guest memory KVM was given so far. */
+/* Number of memslots with guest memory that KVM has got so far. */
 uint64_t kvm_guest_memfd_slots_added(void);
 
 #endif /* ACCEL_KVM_KVM_GUEST_MEMFD_BACKINGS_H */

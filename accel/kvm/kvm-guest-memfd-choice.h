@@ -12,7 +12,7 @@
 /*
  * kvm_guest_memfd_provider_new: what this KVM offers
  *
- * Returns NULL with @errp set if @in_place asks for what it does not.
+ * Returns NULL with @errp set if @in_place requires more.
  */
 GuestMemfdProvider *kvm_guest_memfd_provider_new(OnOffAuto in_place,
                                                  Error **errp);

@@ -44,8 +44,8 @@ KvmGuestMemfdFaultAction
 kvm_guest_memfd_fault_action(const KvmGuestMemfdFault *fault);
 
 /*
- * What follows a conversion that was the guest's request and ended with
- * @error, a negative errno value or 0: re-enter or stop.
+ * The next step after a conversion that was the guest's request and ended
+ * with @error, a negative errno value or 0: re-enter or stop.
  */
 KvmGuestMemfdFaultAction kvm_guest_memfd_fault_converted(int error);
 

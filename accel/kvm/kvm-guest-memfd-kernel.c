@@ -66,7 +66,7 @@ static int map(KvmGuestMemfdKernel *kernel, int fd)
     return 0;
 }
 
-/* What would be a signal here is an errno value to a pipe. */
+/* A pipe gets an errno value instead of a signal. */
 static int copy_page(void *to, const void *from)
 {
     const ssize_t size = qemu_real_host_page_size();

@@ -1,5 +1,5 @@
 /*
- * What a KVM offers for converting guest memory in place
+ * The offer of a KVM for converting guest memory in place
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
@@ -137,7 +137,7 @@ static bool zero_works(Scratch *s, KvmGuestMemfdProbe *probe)
     return !(probe->modes[TO_SHARED] & ZERO) || holds(s, 0);
 }
 
-/* A kernel that takes everything does not know what the flags mean. */
+/* A kernel that accepts any flag ignores them. */
 static bool rejects_nonsense(Scratch *s)
 {
     return set_page(s, TO_SHARED, ZERO | PRESERVE) == -EINVAL &&
@@ -204,7 +204,7 @@ static const char *why_not_convertible(Scratch *s, bool claimed,
         return "KVM has in-place conversion, but cannot convert";
     }
     *keeps_bytes = holds(s, 0x5a);
-    /* What is shared again can be written to. */
+    /* Memory that is shared again is writable. */
     return fill(s, 0xa5) && holds(s, 0xa5) ? NULL :
            "KVM has in-place conversion, but cannot convert";
 }

@@ -1,5 +1,5 @@
 /*
- * What a KVM offers for converting guest memory in place
+ * The offer of a KVM for converting guest memory in place
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -44,10 +44,9 @@ typedef struct KvmGuestMemfdProbe {
 } KvmGuestMemfdProbe;
 
 /*
- * kvm_guest_memfd_probe_kernel: convert a scratch page and look at it
+ * kvm_guest_memfd_probe_kernel: convert a scratch page and read it
  *
- * What the page shows decides.  Capabilities have no part in that; they
- * make @why say more.
+ * The page decides, not the capabilities; they make @why say more.
  */
 KvmGuestMemfdProbe kvm_guest_memfd_probe_kernel(KvmGuestMemfdKernel *kernel);
 

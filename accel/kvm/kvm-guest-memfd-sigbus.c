@@ -3,22 +3,21 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * QEMU looks up the state of a page before it touches it, and conversions
- * wait for who has begun; but code that keeps a pointer, and tells nobody,
- * may come at any time.  The kernel answers with SIGBUS, with which a guest
- * could end QEMU at will.  So the page that was hit gets an empty page of
- * QEMU's own in its place: the access reads zeros, or writes into the void,
- * and the guest's memory is not involved.  When the page becomes shared
- * again its memory comes back.
+ * QEMU checks the state of a page before an access, and conversions wait for
+ * accesses in flight.  Code that keeps a pointer without a mapping can access
+ * a private page, which is a SIGBUS, with which a guest could end QEMU.  So
+ * an anonymous page is mapped where the access faulted: reads return zeros,
+ * writes are discarded, and the guest's memory does not change.  When the
+ * page becomes shared, the guest's memory is mapped again.
  *
- * The handler takes no lock, so the page may be shared again by the time
- * it was replaced.  It writes the hit down after it replaced the page, and
- * then looks whether the page is shared.  A conversion first makes the
- * page shared, and then looks for hits.  So one of them puts it back.
+ * The handler takes no lock, so the page may be shared again by the time it
+ * is replaced.  The handler stores the address after it replaced the page,
+ * and then checks whether the page is shared.  A conversion first makes the
+ * page shared, and then looks for faulted pages.  So one of them remaps it.
  *
- * A thread that blocks the signal is killed by it.  QEMU's main thread
- * does, to be told of memory errors by a file descriptor.  Here it does
- * not, and the handler passes them on; see install().
+ * A thread that blocks the signal is killed by it.  QEMU's main thread does,
+ * since it gets memory errors from a file descriptor.  Here it does not, and
+ * the handler passes them on; see install().
  */
 
 #include "qemu/osdep.h"
@@ -38,10 +37,10 @@
 
 /*
  * A replaced page can cost two of the 65530 mappings of a process.  A guest
- * that collects them must not use the mappings up: when the table is full,
- * all pages get their memory back, and those that are private are hit anew.
+ * must not use up the mappings: when the table is full all pages are
+ * remapped, and accesses to those that are private fault again.
  */
-#define HITS_MAX 1024
+#define FAULTED_MAX 1024
 
 typedef struct Guard {
     uintptr_t host;         /* 0: free; written last */
@@ -52,17 +51,17 @@ typedef struct Guard {
 
 static Guard guards[GUARDS_MAX];
 /*
- * Pages that were replaced and not put back; 0: free.  A page is in the
+ * Pages that were replaced and not remapped; 0: free.  A page is in the
  * table once for each thread that replaced it.  The bits below a page's
  * address hold a number that tells two entries of one page apart.
  */
-static uintptr_t hits[HITS_MAX];
-static uint32_t hits_used;      /* or more */
-static uintptr_t hits_number;
+static uintptr_t faulted[FAULTED_MAX];
+static uint32_t faulted_used;      /* or more */
+static uintptr_t faulted_number;
 static struct sigaction previous;
 static pthread_t main_thread;
 static EventNotifier memory_error;
-static uintptr_t bad_address;   /* of the last one: others are met later */
+static uintptr_t bad_address;   /* of the last one: others are found later */
 
 static Guard *find_guard(uintptr_t address)
 {
@@ -82,7 +81,7 @@ static Guard *find_guard(uintptr_t address)
  * With the flags that its neighbours have, so that the kernel joins them to
  * one mapping again: see guest_memfd_block_map() and ram_block_add().
  */
-static bool put_back(const Guard *guard, uintptr_t at)
+static bool remap_page(const Guard *guard, uintptr_t at)
 {
     const size_t page = qemu_real_host_page_size();
     void *host = (void *)at;
@@ -115,53 +114,54 @@ static bool is_shared(const Guard *guard, uintptr_t at, size_t page)
     return shared;
 }
 
-static uintptr_t page_of(uintptr_t hit)
+static uintptr_t page_of(uintptr_t fault)
 {
-    return hit & -qemu_real_host_page_size();
+    return fault & -qemu_real_host_page_size();
 }
 
-/* Returns the place of @at in the table, or -1 if that is full. */
+/* Returns the index of @at in the table, or -1 if that is full. */
 static int remember(uintptr_t at, uintptr_t *entry)
 {
-    uintptr_t number = qatomic_fetch_inc(&hits_number);
-    uintptr_t hit = at | (number & ~-qemu_real_host_page_size());
+    uintptr_t number = qatomic_fetch_inc(&faulted_number);
+    uintptr_t fault = at | (number & ~-qemu_real_host_page_size());
     int i;
 
-    *entry = hit;
-    qatomic_inc(&hits_used);
-    for (i = 0; i < HITS_MAX; i++) {
-        if (!qatomic_read(&hits[i]) && !qatomic_cmpxchg(&hits[i], 0, hit)) {
+    *entry = fault;
+    qatomic_inc(&faulted_used);
+    for (i = 0; i < FAULTED_MAX; i++) {
+        if (!qatomic_read(&faulted[i]) &&
+            !qatomic_cmpxchg(&faulted[i], 0, fault)) {
             return i;
         }
     }
-    qatomic_dec(&hits_used);
+    qatomic_dec(&faulted_used);
     return -1;
 }
 
-/* @hit: what was read there; another one may be there by now, and stays. */
-static void forget(int i, uintptr_t hit)
+/* @fault: the value that was read; a new one stays. */
+static void forget(int i, uintptr_t fault)
 {
-    if (qatomic_cmpxchg(&hits[i], hit, 0) == hit) {
-        qatomic_dec(&hits_used);
+    if (qatomic_cmpxchg(&faulted[i], fault, 0) == fault) {
+        qatomic_dec(&faulted_used);
     }
 }
 
-/* Put back what was hit in [host, host + size): 0 or -errno. */
-static int put_back_hits(uintptr_t host, uint64_t size)
+/* Remap the faulted pages in [host, host + size): 0 or -errno. */
+static int remap_faulted(uintptr_t host, uint64_t size)
 {
     int i;
 
-    for (i = 0; i < HITS_MAX; i++) {
-        uintptr_t hit = qatomic_read(&hits[i]), at = page_of(hit);
-        Guard *guard = hit ? find_guard(at) : NULL;
+    for (i = 0; i < FAULTED_MAX; i++) {
+        uintptr_t fault = qatomic_read(&faulted[i]), at = page_of(fault);
+        Guard *guard = fault ? find_guard(at) : NULL;
 
         if (!guard || at < host || at - host >= size) {
             continue;
         }
-        if (!put_back(guard, at)) {
+        if (!remap_page(guard, at)) {
             return -errno;
         }
-        forget(i, hit);
+        forget(i, fault);
     }
     return 0;
 }
@@ -170,25 +170,25 @@ static int put_back_hits(uintptr_t host, uint64_t size)
 static bool replace_page(Guard *guard, uintptr_t address)
 {
     const size_t page = qemu_real_host_page_size();
-    uintptr_t at = page_of(address), hit;
+    uintptr_t at = page_of(address), fault;
     int i;
 
     if (mmap((void *)at, page, PROT_READ | PROT_WRITE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) {
         return false;
     }
-    while ((i = remember(at, &hit)) < 0) {
-        if (put_back_hits(0, UINT64_MAX)) {
+    while ((i = remember(at, &fault)) < 0) {
+        if (remap_faulted(0, UINT64_MAX)) {
             return false;
         }
     }
     if (!is_shared(guard, at, page)) {
         return true;
     }
-    if (!put_back(guard, at)) {
+    if (!remap_page(guard, at)) {
         return false;
     }
-    forget(i, hit);
+    forget(i, fault);
     return true;
 }
 
@@ -222,7 +222,7 @@ static void sigbus(int number, siginfo_t *info, void *context)
     errno = saved_errno;
 }
 
-/* As QEMU does when the file descriptor tells. */
+/* As QEMU handles the file descriptor. */
 static void handle_memory_error(EventNotifier *notifier)
 {
     siginfo_t info = {
@@ -280,15 +280,15 @@ bool kvm_guest_memfd_guard(int fd, void *host, uint64_t size, bool dump,
     return false;
 }
 
-static void forget_hits(uintptr_t host, uint64_t size)
+static void forget_faulted(uintptr_t host, uint64_t size)
 {
     int i;
 
-    for (i = 0; i < HITS_MAX; i++) {
-        uintptr_t hit = qatomic_read(&hits[i]), at = page_of(hit);
+    for (i = 0; i < FAULTED_MAX; i++) {
+        uintptr_t fault = qatomic_read(&faulted[i]), at = page_of(fault);
 
-        if (hit && at >= host && at - host < size) {
-            forget(i, hit);
+        if (fault && at >= host && at - host < size) {
+            forget(i, fault);
         }
     }
 }
@@ -300,17 +300,17 @@ void kvm_guest_memfd_unguard(void *host)
     for (i = 0; i < GUARDS_MAX; i++) {
         if (guards[i].host == (uintptr_t)host) {
             qatomic_store_release(&guards[i].host, 0);
-            forget_hits((uintptr_t)host, guards[i].size);
+            forget_faulted((uintptr_t)host, guards[i].size);
         }
     }
 }
 
-int kvm_guest_memfd_heal(void *host, uint64_t size)
+int kvm_guest_memfd_remap(void *host, uint64_t size)
 {
     /* The pages were made shared before: see the top of this file. */
     smp_mb();
-    if (likely(!qatomic_read(&hits_used))) {
+    if (likely(!qatomic_read(&faulted_used))) {
         return 0;
     }
-    return put_back_hits((uintptr_t)host, size);
+    return remap_faulted((uintptr_t)host, size);
 }

@@ -18,12 +18,12 @@ bool kvm_guest_memfd_guard(int fd, void *host, uint64_t size, bool dump,
 void kvm_guest_memfd_unguard(void *host);
 
 /*
- * kvm_guest_memfd_heal: pages are shared again: if an access hit one while
- * it was private, put its memory back in its place.  Others are not touched.
+ * kvm_guest_memfd_remap: pages are shared again: map the memory of those that
+ * an access faulted on while they were private.  Others do not change.
  *
- * [host, host + size) is in a guarded block.  Called when nobody can use
- * the pages yet, and nobody may if it fails with a negative errno value.
+ * [host, host + size) is in a guarded block.  Called before the pages can be
+ * accessed; they must not be if it fails with a negative errno value.
  */
-int kvm_guest_memfd_heal(void *host, uint64_t size);
+int kvm_guest_memfd_remap(void *host, uint64_t size);
 
 #endif /* ACCEL_KVM_KVM_GUEST_MEMFD_SIGBUS_H */

@@ -66,7 +66,7 @@ static StatsValue *value_new(const StatDescription *d,
 {
     const uint64_t *from = (const void *)totals + d->offset;
     StatsValue *value = g_new0(StatsValue, 1);
-    unsigned i = GUEST_MEMFD_TIME_PLACES;
+    unsigned i = GUEST_MEMFD_TIME_BUCKETS;
 
     if (d->type != STATS_TYPE_LOG2_HISTOGRAM) {
         value->type = QTYPE_QNUM;
@@ -80,7 +80,7 @@ static StatsValue *value_new(const StatDescription *d,
     return value;
 }
 
-/* The engine to ask; NULL if there is nothing to tell. */
+/* The engine; NULL if it has no statistics. */
 static GuestMemfdEngine *engine_of(StatsTarget target)
 {
     GuestMemfdEngine *engine = guest_memfd_engine();

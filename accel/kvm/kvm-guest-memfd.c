@@ -43,7 +43,7 @@ static struct {
     KvmGuestMemfdProbe probe;
     bool two_backings;
 } kvm_guest_memfd = {
-    .probe.why = "KVM was not asked",
+    .probe.why = "KVM has not been probed",
 };
 
 static void probe(MachineState *ms)
@@ -105,8 +105,8 @@ static uint64_t mode_flag(GuestMemfdContentMode mode)
 
 /*
  * Linux 7.4 converts a range or nothing of it, and @error_offset is the page
- * in use.  A later kernel may stop on the way and say how far it got: then
- * the same request goes on from there.
+ * in use.  A later kernel may stop on the way and return how far it got: then
+ * the same request continues there.
  */
 static int convert_range(int fd, struct kvm_guest_memfd_attributes *attributes)
 {
@@ -148,7 +148,7 @@ static int in_place_convert(GuestMemfdProvider *provider,
         *error_offset = attributes.error_offset;
     }
     if (!ret && direction == GUEST_MEMFD_DIRECTION_TO_SHARED) {
-        ret = kvm_guest_memfd_heal(block->host + offset, size);
+        ret = kvm_guest_memfd_remap(block->host + offset, size);
     }
     return ret;
 }
@@ -182,7 +182,7 @@ static void set_offer(KvmGuestMemfdInPlace *s, const KvmGuestMemfdProbe *probe)
     }
 }
 
-/* What is offered may end when the guest is launched: ask again. */
+/* The offer may change when the guest is launched: probe again. */
 static void in_place_launched(GuestMemfdProvider *provider)
 {
     KvmGuestMemfdProbe probe = kvm_guest_memfd_probe_kernel(
@@ -282,7 +282,7 @@ bool kvm_guest_memfd_init(MachineState *ms, bool two_backings)
     return source.in_place;
 }
 
-/* --- what KVM's code calls --------------------------------------------- */
+/* --- called by KVM's code ---------------------------------------------- */
 
 int kvm_guest_memfd_convert(hwaddr gpa, uint64_t size, bool to_private)
 {

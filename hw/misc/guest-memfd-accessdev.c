@@ -3,7 +3,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * For tests: what a device model meets at a border between shared and
+ * For tests: the result for a device model at a border between shared and
  * private memory, whichever function it uses, in the main thread and in an
  * I/O thread.  include/hw/misc/guest-memfd-accessdev.h describes the
  * registers.
@@ -186,7 +186,7 @@ static bool is_word(uint64_t size)
     return size == 1 || size == 2 || size == 4 || size == 8;
 }
 
-/* 0 for what is no word; nobody uses it then. */
+/* 0 if it is no word; it is not used then. */
 static uint64_t get_value(const GuestMemfdAccessdev *s, bool big)
 {
     if (!is_word(s->size)) {
@@ -453,7 +453,7 @@ static uint64_t accessdev_read(void *opaque, hwaddr addr, unsigned size)
     }
 }
 
-/* What an I/O thread works with does not change under it. */
+/* The fields that an I/O thread uses do not change meanwhile. */
 static void accessdev_write(void *opaque, hwaddr addr, uint64_t value,
                             unsigned size)
 {

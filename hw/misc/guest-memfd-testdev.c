@@ -4,7 +4,7 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * For guests without a hypercall to ask for conversions (TCG), and for
- * tests that want to see memory as a device does.  The registers are
+ * tests that access memory as a device does.  The registers are
  * described in hw/misc/guest-memfd-testdev.h.
  */
 
@@ -301,7 +301,7 @@ static const MemoryRegionOps testdev_ops = {
     .impl.max_access_size = 8,
 };
 
-/* Two of them would both do what a guest asks one for. */
+/* Two of them would process each request twice. */
 static bool testdev_is_taken(GuestMemfdTestdev *s, MemoryRegion *isa)
 {
     MemoryRegionSection mrs = memory_region_find(isa, s->base, GMTD_SIZE);

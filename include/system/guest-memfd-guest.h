@@ -1,5 +1,5 @@
 /*
- * Conversion of guest memory: what a guest says and reads
+ * Conversion of guest memory: the guest's ABI
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
@@ -22,7 +22,7 @@
  * or at 0x40000200 if KVM's own is not at 0x40000000.
  *
  * EAX of the second says how the guest's memory starts, EBX and ECX are the
- * hints that may be given to shared and to private, as bits of the
+ * hints that may be set to shared and to private, as bits of the
  * attributes.
  */
 #define GUEST_MEMFD_CPUID_SIGNATURE         "GmemGmemGmem"
@@ -31,7 +31,7 @@
 
 /*
  * The fw_cfg file: four little-endian 32-bit words: version, the hints that
- * may be given to shared, those to private, 0.
+ * may be set to shared, those to private, 0.
  */
 #define GUEST_MEMFD_FW_CFG_FILE     "etc/guest-memfd/content-modes"
 #define GUEST_MEMFD_FW_CFG_VERSION  1

@@ -13,7 +13,7 @@
 
 typedef struct GuestMemfdBlock GuestMemfdBlock;
 
-/* What a guest said about the bytes of a conversion. */
+/* Contents that the guest requests. */
 typedef enum GuestMemfdIntent {
     GUEST_MEMFD_INTENT_UNSPECIFIED,
     GUEST_MEMFD_INTENT_ZERO,
@@ -36,7 +36,7 @@ typedef struct GuestMemfdOffer {
     bool preserve_before_launch;
 } GuestMemfdOffer;
 
-/* Everything the decision about the contents depends on. */
+/* Input of the decision about the contents. */
 typedef struct GuestMemfdQuestion {
     GuestMemfdDirection direction;
     GuestMemfdIntent intent;
@@ -50,7 +50,7 @@ typedef struct GuestMemfdQuestion {
 /*
  * @error: 0, or why @realisation is "refused": -EINVAL for a request that
  *     makes no sense on any host, -EOPNOTSUPP where this one cannot.
- * @downgraded: the policy asked for more than @mode.
+ * @downgraded: the policy requires more than @mode.
  */
 typedef struct GuestMemfdDecision {
     GuestMemfdContentMode mode;
@@ -75,7 +75,7 @@ typedef struct GuestMemfdRequest {
 } GuestMemfdRequest;
 
 /*
- * guest_memfd_request_decode: read a guest's words
+ * guest_memfd_request_decode: decode the arguments of a hypercall
  *
  * @attributes is what the guest passed to KVM_HC_MAP_GPA_RANGE.
  *
@@ -89,7 +89,7 @@ int guest_memfd_request_decode(GuestMemfdRequest *req, hwaddr gpa,
 GuestMemfdDecision guest_memfd_decide(const GuestMemfdQuestion *question,
                                       const GuestMemfdOffer *offer);
 
-/* The hints that a guest may give in @direction: GUEST_MEMFD_ATTR_*. */
+/* The hints that a guest may set in @direction: GUEST_MEMFD_ATTR_*. */
 uint32_t guest_memfd_hints(const GuestMemfdOffer *offer,
                            GuestMemfdDirection direction);
 

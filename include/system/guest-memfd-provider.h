@@ -80,10 +80,10 @@ struct GuestMemfdProviderClass {
      *
      * Returns 0 or a negative errno value.  -EAGAIN and -EINTR are worth
      * another try.  On failure pages may have changed state; the engine
-     * then asks for the range to go back.  A provider that cannot preserve
-     * bytes on the way back must not say -EAGAIN or -EINTR after it changed
-     * a page (KVM does not).  @error_offset is the offset of the page that
-     * failed, where known.
+     * then has the range converted back.  A provider that cannot preserve
+     * bytes when it converts back must not return -EAGAIN or -EINTR after it
+     * changed a page (KVM does not).  @error_offset is the offset of the page
+     * that failed, where known.
      */
     int (*convert)(GuestMemfdProvider *provider, GuestMemfdBlock *block,
                    uint64_t offset, uint64_t size,
@@ -94,9 +94,9 @@ struct GuestMemfdProviderClass {
      * @discard: throw away the bytes of private pages, which read zeros
      * from then on.  Called with @block->lock held, right before @convert
      * makes them shared, where zero is promised and the offer says
-     * "emulated".  So nobody sees a shared page with bytes of before, and no
-     * write that comes after the conversion is lost.  The host must not be
-     * made to touch the memory: it may be bad, or private.
+     * "emulated".  So no shared page ever has its old bytes, and no write
+     * after the conversion is lost.  The host must not be made to touch the
+     * memory: it may be bad, or private.
      *
      * Returns 0 or a negative errno value, as @convert does.  On failure
      * bytes may have been replaced by zeros.

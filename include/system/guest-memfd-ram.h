@@ -15,7 +15,7 @@
 #define TYPE_MEMORY_BACKEND_MEMFD_PRIVATE "memory-backend-memfd-private"
 
 /*
- * guest_memfd_ram_block_init: give a RAM_GUEST_MEMFD block its memory
+ * guest_memfd_ram_block_init: allocate the memory of a RAM_GUEST_MEMFD block
  *
  * Called by ram_block_add() before it allocates host memory, with the BQL.
  * With an in-place provider the block gets host memory, guest_memfd and
@@ -58,7 +58,7 @@ void guest_memfd_ram_block_set_policy(RAMBlock *rb,
                                       GuestMemfdContentPolicy policy);
 
 /*
- * guest_memfd_convert: what a guest asked for, carried out
+ * guest_memfd_convert: process a request of a guest
  *
  * See guest_memfd_engine_convert() and guest_memfd_engine_request().
  * Return -EINVAL when this VM has no memory to convert.
@@ -69,15 +69,15 @@ int guest_memfd_request(hwaddr gpa, uint64_t size, uint64_t attributes,
                         GuestMemfdOrigin origin, GuestMemfdResult *result);
 
 /*
- * guest_memfd_answer: what a guest is told of @ret, 0 or a negative errno
- * value: 0, EAGAIN for what may pass, or EINVAL
+ * guest_memfd_answer: the answer to the guest for @ret, 0 or a negative errno
+ * value: 0, EAGAIN for a transient error, or EINVAL
  */
 uint64_t guest_memfd_answer(int ret);
 
 /*
  * guest_memfd_map_gpa_range: a guest's KVM_HC_MAP_GPA_RANGE
  *
- * @npages is in units of 4 KiB.  Returns what the guest is told: 0, EINVAL
+ * @npages is in units of 4 KiB.  Returns the answer to the guest: 0, EINVAL
  * or EAGAIN, the only values that KVM passes on for every kind of VM.
  */
 uint64_t guest_memfd_map_gpa_range(hwaddr gpa, uint64_t npages,

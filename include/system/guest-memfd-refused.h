@@ -1,5 +1,5 @@
 /*
- * Accesses that private memory was the reason to refuse
+ * Accesses that were refused because of private memory
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -8,9 +8,9 @@
 #define SYSTEM_GUEST_MEMFD_REFUSED_H
 
 /*
- * Accesses of this thread that were refused for the sake of private memory.
+ * Accesses of this thread that were refused because of private memory.
  * Code that takes what it cannot read for zeros compares the count with that
- * of before: the monitor tells its user, and a dump with paging fails.
+ * of before: the monitor prints a line, and a dump with paging fails.
  */
 void guest_memfd_count_refused(void);
 uint64_t guest_memfd_refused(void);

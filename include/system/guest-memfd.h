@@ -6,17 +6,17 @@
  * The words used here (conversion, origin, intent, mode, realisation,
  * provider) are explained in docs/system/guest-memfd-conversion.rst.
  *
- * Who owns what: the manager (one per VM) owns the policy, the provider
+ * The manager (one per VM) owns the policy, the provider
  * and the list of blocks.  A block is the conversion state of one RAMBlock
- * and lives exactly as long.  The provider changes the state of pages
- * underneath, and does only what the engine tells it.
+ * and lives exactly as long.  The provider changes the state of pages, and
+ * only on calls of the engine.
  *
  * Lock order: BQL, then what GuestMemfdProviderClass::begin waits for, then
  * GuestMemfdEngine::span_lock, then GuestMemfdBlock::lock.
  * GuestMemfdBlockStats::lock is taken with any of them held, and no other
  * lock after it.  The listeners of a block are called with the BQL and the
  * block's lock held.  The engine never sleeps with any of them, but for short
- * pauses (0.1 s in all) when pages cannot be brought back at once.  An access
+ * pauses (0.1 s in all) when pages cannot be rolled back at once.  An access
  * takes the lock of a block only if it finds a private page, and so must not
  * be made with that lock held.
  */
@@ -36,7 +36,7 @@ typedef struct GuestMemfdMappings GuestMemfdMappings;
 
 /*
  * @GUEST_MEMFD_INTERRUPT_RESET: the VM is to stop or to be reset.  A request
- * of a reset itself goes on: the guest cannot start without it.
+ * of a reset itself continues: the guest cannot start without it.
  * @GUEST_MEMFD_INTERRUPT_END: QEMU ends
  */
 typedef enum GuestMemfdInterrupt {
@@ -69,16 +69,16 @@ typedef struct GuestMemfdResult {
 
 /* --- blocks ------------------------------------------------------------ */
 
-/* Errno values that are counted one by one; the last place is "other". */
-#define GUEST_MEMFD_ERRNO_PLACES 10
+/* Errno values that are counted one by one; the last bucket is "other". */
+#define GUEST_MEMFD_ERRNO_BUCKETS 10
 
 /*
- * Place 0 counts requests that took no time, place n those that took from
- * 2^(n-1) to 2^n - 1 ns, and the last place (from 17 s on) all others.
+ * Bucket 0 counts requests that took no time, bucket n those that took from
+ * 2^(n-1) to 2^n - 1 ns, and the last bucket (from 17 s on) all others.
  */
-#define GUEST_MEMFD_TIME_PLACES 36
+#define GUEST_MEMFD_TIME_BUCKETS 36
 
-/* Nothing but uint64_t: see guest_memfd_counters_add(). */
+/* Only uint64_t: see guest_memfd_counters_add(). */
 typedef struct GuestMemfdCounters {
     uint64_t requests;
     uint64_t origins[GUEST_MEMFD_ORIGIN__MAX];
@@ -90,10 +90,10 @@ typedef struct GuestMemfdCounters {
     uint64_t downgrades;
     uint64_t retries;
     uint64_t rollbacks;
-    uint64_t failures[GUEST_MEMFD_ERRNO_PLACES];
+    uint64_t failures[GUEST_MEMFD_ERRNO_BUCKETS];
     uint64_t time_ns;
     uint64_t time_max_ns;
-    uint64_t time_histogram[GUEST_MEMFD_TIME_PLACES];
+    uint64_t time_histogram[GUEST_MEMFD_TIME_BUCKETS];
 } GuestMemfdCounters;
 
 /* Of the whole VM, with the blocks that are gone.  Counters only grow. */
@@ -184,8 +184,8 @@ struct GuestMemfdEngine {
     bool launched;
 
     /*
-     * What a request may change before it drops its locks: so many bytes,
-     * and no more than GUEST_MEMFD_SLICE_RUNS runs of pages.
+     * Limit of a slice, after which a request drops its locks: bytes that
+     * change, and no more than GUEST_MEMFD_SLICE_RUNS runs of pages.
      */
     uint64_t slice_bytes;
 
@@ -193,7 +193,7 @@ struct GuestMemfdEngine {
     QemuMutex span_lock;
 
     QemuMutex rejected_lock;
-    uint64_t rejected[GUEST_MEMFD_ERRNO_PLACES];
+    uint64_t rejected[GUEST_MEMFD_ERRNO_BUCKETS];
 
     /* Memory faults after which the guest went on without a conversion. */
     Stat64 unconverted_faults;
@@ -216,8 +216,8 @@ struct GuestMemfdEngine {
     GuestMemfdInterrupt (*interrupted)(GuestMemfdEngine *engine);
 
     /*
-     * @between_slices: let those in who wait for the locks of a large
-     * request.  Called without any, the BQL included.  May be NULL.
+     * @between_slices: let other threads take the locks of a large request.
+     * Called without any lock, the BQL included.  May be NULL.
      */
     void (*between_slices)(GuestMemfdEngine *engine);
 
@@ -247,29 +247,32 @@ struct GuestMemfdEngine {
 void guest_memfd_engine_init(GuestMemfdEngine *engine);
 void guest_memfd_engine_destroy(GuestMemfdEngine *engine);
 
-/* What a request gets; @block may be NULL, which has no policy of its own. */
+/*
+ * The decision for a request; @block may be NULL, which has no policy of its
+ * own.
+ */
 GuestMemfdDecision guest_memfd_engine_decide(const GuestMemfdEngine *engine,
                                              const GuestMemfdBlock *block,
                                              const GuestMemfdRequest *req);
 
 /*
- * guest_memfd_engine_convert: carry out a guest's request
+ * guest_memfd_engine_convert: convert memory for a guest
  *
  * A request that changes no more than a slice (see
  * GuestMemfdEngine::slice_bytes) is all or nothing: on failure the state of
- * every page is as before.  A larger one is carried out slice by slice, from
- * its lowest address on; others get in between and see it half done.  On
- * failure the slices before stay converted (@result->changed_bytes), and to
- * repeat the request is right.
+ * every page is as before.  A larger one is converted slice by slice, from
+ * its lowest address on; other threads run in between and find it half done.
+ * On failure the slices before stay converted (@result->changed_bytes), and
+ * to repeat the request is right.
  *
  * The bytes of pages that did not change state are as before, unless
  * - the mode is default, and the kernel changed them as that mode allows;
  * - the mode is zero: a failed to-shared request with zero may have replaced
  *   bytes by zeros in pages that stay private; never anything else.  This
  *   happens when the provider or a listener fails in a slice whose bytes had
- *   been thrown away, also if it is tried again and then given up;
- * - pages had been converted and went back, and the provider does not offer
- *   to preserve bytes on that way (two backings never do).
+ *   been discarded, also if it is retried and then fails;
+ * - pages were converted and rolled back, and the provider does not offer to
+ *   preserve bytes then (two backings never do).
  *
  * May be called with or without the BQL.  May drop and take it again.
  *
@@ -277,10 +280,10 @@ GuestMemfdDecision guest_memfd_engine_decide(const GuestMemfdEngine *engine,
  *
  * Returns 0 or a negative errno value for the guest: -EINVAL (malformed,
  * or not guest memory), -EOPNOTSUPP (the contents cannot be promised),
- * -EAGAIN (a page stayed in use for longer than the retry timeout, or the
- * VM is stopped, reset or ended: the guest may ask again), or what the
- * provider or a listener said; of these -ENOSPC (a listener has no place for
- * more mappings), -ENOMEM and -EINTR are worth another try, too.
+ * -EAGAIN (a page stayed busy for longer than the retry timeout, or the VM
+ * is stopped, reset or ended: the guest may retry), or the error of the
+ * provider or a listener; of these -ENOSPC (a listener has no room for more
+ * mappings), -ENOMEM and -EINTR are transient, too.
  */
 int guest_memfd_engine_convert(GuestMemfdEngine *engine,
                                const GuestMemfdRequest *req,
@@ -289,12 +292,12 @@ int guest_memfd_engine_convert(GuestMemfdEngine *engine,
 /*
  * guest_memfd_engine_share_block: share all of @block, for a new start
  *
- * What was private reads as zero.  Returns as guest_memfd_engine_convert().
+ * Pages that were private read as zero.  Returns as guest_memfd_engine_convert().
  */
 int guest_memfd_engine_share_block(GuestMemfdEngine *engine,
                                    GuestMemfdBlock *block);
 
-/* The same, from the guest's words: see guest_memfd_request_decode(). */
+/* The same, from a hypercall's arguments: see guest_memfd_request_decode(). */
 int guest_memfd_engine_request(GuestMemfdEngine *engine, hwaddr gpa,
                                uint64_t size, uint64_t attributes,
                                GuestMemfdOrigin origin,
@@ -304,7 +307,7 @@ int guest_memfd_engine_request(GuestMemfdEngine *engine, hwaddr gpa,
 void guest_memfd_engine_totals(GuestMemfdEngine *engine,
                                GuestMemfdTotals *totals);
 
-/* What is recorded of a range of guest-physical memory. */
+/* The record of a range of guest-physical memory. */
 typedef enum GuestMemfdRecord {
     GUEST_MEMFD_RECORD_NONE,        /* not all of it is guest memory */
     GUEST_MEMFD_RECORD_SHARED,

@@ -76,11 +76,11 @@ static int sw_protected_guest_kvm_init(ConfidentialGuestSupport *cgs,
                    "guest's conversion requests (KVM_HC_MAP_GPA_RANGE)");
         return -EOPNOTSUPP;
     }
-    /* Last: with another accelerator SMM is in nobody's way. */
+    /* Last: SMM is a problem with KVM only. */
     return sw_protected_guest_disable_smm(errp) ? 0 : -EINVAL;
 }
 
-/* KVM leaves the bit to who serves the hypercall, which is QEMU. */
+/* KVM leaves the bit to QEMU, which serves the hypercall. */
 static uint32_t
 sw_protected_guest_adjust_cpuid_features(X86ConfidentialGuest *cg,
                                          uint32_t feature, uint32_t index,

@@ -1,5 +1,5 @@
 /*
- * QEMU software-protected guest: what a virtual CPU is to it
+ * QEMU software-protected guest: its part of virtual CPUs
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -1,5 +1,5 @@
 /*
- * What QEMU itself adds to a conversion of guest memory
+ * QEMU's own share of a conversion of guest memory
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
@@ -250,7 +250,7 @@ static void bench_block_size(void)
     printf(" },\n");
 }
 
-/* What it costs to throw bytes away, for comparison. */
+/* The cost of discarding bytes, for comparison. */
 static void bench_zeroing(void)
 {
     const uint64_t bytes = 2 * MiB;
@@ -317,7 +317,7 @@ static void bench_slices(void)
            time_slice(2 * GUEST_MEMFD_SLICE_RUNS * 4 * KiB, 2));
 }
 
-/* What a device's request pays for each of its buffers. */
+/* The cost of one buffer of a device's request. */
 static void bench_mapping(void)
 {
     Rig *rig = machine(TYPE_BENCH_PROVIDER, 64 * MiB);

@@ -92,7 +92,7 @@ async def notify(l1, qemu):
                  ', then '.join(steps) or 'no trace')
 
 
-# What happens, and the observation; the latter's name is that of the defect.
+# The event and the observation, which has the name of the defect.
 DEFECTS = (
     ('a request in two memory regions', two_regions),
     ('a request that begins in a hole', hole),

@@ -105,8 +105,8 @@ static struct {
 } counts;
 
 /*
- * What private pages hold.  libFuzzer learns it and keeps it in inputs, so
- * it is another one for each input and each time that the program runs.
+ * A pattern that only private pages have. libFuzzer learns it and keeps it
+ * in inputs, so it differs for each input and each run of the program.
  */
 static uint64_t canary;
 
@@ -211,7 +211,7 @@ static int wait_for_iothread(Object *object, void *opaque)
                                                          TYPE_IOTHREAD);
 
     if (iothread) {
-        /* What was signalled before is seen in the same round. */
+        /* Earlier signals are handled in the same round. */
         aio_wait_bh_oneshot(iothread_get_aio_context(iothread), nothing, NULL);
         aio_wait_bh_oneshot(iothread_get_aio_context(iothread), nothing, NULL);
     }
@@ -258,12 +258,12 @@ void fuzz_dma_read_cb(size_t address, size_t size, MemoryRegion *mr)
 /* --- further operations ------------------------------------------------ */
 
 /* Three bytes of the input: which page, and how far from where it begins. */
-static uint64_t get_place(const unsigned char *data)
+static uint64_t get_address(const unsigned char *data)
 {
     return WINDOW + data[0] % PAGES * PAGE + (int16_t)lduw_le_p(data + 1);
 }
 
-/* The same for what devices are given: it is never far from a border. */
+/* The same for addresses of devices: never far from a border. */
 static uint64_t get_address(const unsigned char *data)
 {
     const int scale = data[2] % 4 == 3 ? 16 : 1;
@@ -313,7 +313,7 @@ static void write_shared(uint64_t address, const void *bytes, size_t size)
 static void op_fill(QTestState *s, const unsigned char *data, size_t len)
 {
     if (len > 3) {
-        write_shared(get_place(data), data + 3, len - 3);
+        write_shared(get_address(data), data + 3, len - 3);
     }
 }
 
@@ -322,7 +322,7 @@ static void op_pointer(QTestState *s, const unsigned char *data, size_t len)
     if (len >= 6) {
         uint64_t pointer = cpu_to_le64(get_address(data + 3));
 
-        write_shared(get_place(data), &pointer, sizeof(pointer));
+        write_shared(get_address(data), &pointer, sizeof(pointer));
     }
 }
 
@@ -444,7 +444,7 @@ static uint8_t *find_operation(uint8_t *data, size_t size, unsigned wanted,
     }
 }
 
-/* Something that a device is given comes to be elsewhere. */
+/* A structure of a device is moved. */
 static bool move_address(uint8_t *data, size_t size, uint32_t *random)
 {
     uint8_t *address;
@@ -575,7 +575,7 @@ static void fuzz(QTestState *s, const unsigned char *data, size_t size)
         if (separator > data) {
             const unsigned op = *data % OPS;
 
-            /* Zeros come where pages become shared: look before. */
+            /* Pages that become shared are cleared: search before. */
             if (op == OP_FLIP) {
                 check();
             }
@@ -602,7 +602,7 @@ static void print_counts(void)
  * The main thread waits for I/O threads with the BQL, as it does when a
  * device is reset; what is no memory may want the BQL, and shall not.
  */
-static int let_go_of_bql(Object *object, void *opaque)
+static int release_bql(Object *object, void *opaque)
 {
     MemoryRegion *mr = (MemoryRegion *)object_dynamic_cast(object,
                                                            TYPE_MEMORY_REGION);
@@ -622,7 +622,7 @@ static void let_libfuzzer_work(void)
     sigaddset(&alarm, SIGALRM);
     pthread_sigmask(SIG_UNBLOCK, &alarm, NULL);
 
-    object_child_foreach_recursive(qdev_get_machine(), let_go_of_bql, NULL);
+    object_child_foreach_recursive(qdev_get_machine(), release_bql, NULL);
 }
 
 static void pre_fuzz(QTestState *s)

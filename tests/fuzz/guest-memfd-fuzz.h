@@ -3,7 +3,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * What is left of an input that ended reads zero.  What a target did is
+ * Beyond its end an input reads zero.  The work of a target is
  * added up, and printed when it ends, for the table in
  * docs/devel/reliability.md.
  */

@@ -1,6 +1,5 @@
 /*
- * What QEMU's fuzzers have that other builds do not: hooks in the functions
- * with which devices read memory
+ * Hooks of QEMU's fuzzers in the functions with which devices read memory
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *

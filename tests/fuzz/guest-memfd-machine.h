@@ -1,5 +1,5 @@
 /*
- * Fuzzing the engine: a small machine, and what can be seen of it
+ * Fuzzing the engine: a small machine, and its visible state
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -100,7 +100,7 @@ static void new_machine(Machine *m, uint8_t kind)
     }
 }
 
-/* --- what can be seen -------------------------------------------------- */
+/* --- the visible state ------------------------------------------------- */
 
 static void look(const Machine *m, View *v)
 {
@@ -124,7 +124,7 @@ static void look(const Machine *m, View *v)
             }
         }
     }
-    v->rejected = sum(m->rig->engine.rejected, GUEST_MEMFD_ERRNO_PLACES);
+    v->rejected = sum(m->rig->engine.rejected, GUEST_MEMFD_ERRNO_BUCKETS);
     v->operations = m->emulated ?
         object_property_get_uint(OBJECT(m->rig->engine.provider),
                                  "operations", &error_abort) :

@@ -5,8 +5,8 @@
  *
  * The first byte says what the kernel can do, and each call takes one more:
  * 0 is what that kernel does, anything else is a lie.  It may contradict
- * itself from one call to the next.  Whatever it says, the probe may report
- * only what it has seen, and may send only what it has a use for.
+ * itself from one call to the next.  The probe may report only results that
+ * the kernel returned, and may send only flags that it uses.
  */
 
 #include "qemu/osdep.h"
@@ -39,11 +39,11 @@ typedef struct HostileKernel {
     bool private;
     uint8_t byte;                   /* all of the page */
 
-    /* What the probe has been shown, by the last call of each kind. */
+    /* The last result of each kind of call. */
     uint64_t last_flags;
     GuestMemfdDirection last_direction;
     bool last_worked;
-    bool plain[GUEST_MEMFD_DIRECTION__MAX];     /* seen to work, flags 0 */
+    bool plain[GUEST_MEMFD_DIRECTION__MAX];     /* worked, flags 0 */
     bool reads_back;                /* what was written was read */
     bool read_zero;                 /* after zero to shared */
     uint8_t written;
@@ -223,7 +223,7 @@ static void check(const HostileKernel *k, const KvmGuestMemfdProbe *probe)
         g_assert_cmphex(probe->modes[d] & ~k->taken[d], ==, 0);
     }
     g_assert(!(probe->modes[TO_SHARED] & ZERO) || k->read_zero);
-    /* Zeros for private memory are nobody's to promise. */
+    /* Zeros for private memory cannot be promised. */
     g_assert_cmphex(probe->modes[TO_PRIVATE] & ZERO, ==, 0);
 }
 

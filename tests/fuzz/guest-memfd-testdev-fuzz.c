@@ -293,7 +293,7 @@ static void step(GuestMemfdTestdev *dev, Input *in)
                         where % 12 * 8;
 
     if (where & 64) {
-        /* What a driver does. */
+        /* The steps of a driver. */
         store(dev, GMTD_REG_GPA, operand(in, how));
         store(dev, GMTD_REG_SIZE, operand(in, how / 4));
         store(dev, GMTD_REG_ATTRIBUTES, take(in, 2));

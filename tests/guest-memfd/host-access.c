@@ -3,16 +3,16 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * To be preloaded into a QEMU that converts guest_memfd in place.  It sees
- * the conversions pass, and touches the pages of the last ones: before and
- * after each ppoll() and KVM_RUN, so in the main thread, in I/O threads and
- * in vCPUs, with their signal masks, and in a thread of its own.
+ * To be preloaded into a QEMU that converts guest_memfd in place.  It
+ * intercepts the conversions, and accesses the pages of the last ones:
+ * before and after each ppoll() and KVM_RUN, so in the main thread, in I/O
+ * threads and in vCPUs, with their signal masks, and in a thread of its own.
  *
  * There are two kinds of accesses.  The first ones race the conversions:
  * atomic ones that write but change nothing, because the guest may have the
  * page at the same time.  The others keep conversions out for a moment, and
- * write to pages that are private for sure: what they wrote must not be
- * seen by the guest, and they must not see what the guest wrote.
+ * write to pages that are private for sure: their bytes must not reach the
+ * guest, and they must not read the guest's.
  *
  * HOST_ACCESS=control lets the first access to a private page end QEMU, as
  * it would without a handler.  With HOST_ACCESS=poison nothing is touched,
@@ -172,7 +172,7 @@ static void remember(Block *block, uint64_t first, uint64_t pages)
     qatomic_store_release(&ranges_used, ranges_used + 1);
 }
 
-/* After a write: of a page without bytes nobody would be told. */
+/* After a write: an error of a page without bytes is not reported. */
 static uint64_t page_frame(uint64_t *page)
 {
     int fd = open("/proc/self/pagemap", O_RDONLY);
@@ -184,7 +184,7 @@ static uint64_t page_frame(uint64_t *page)
     return entry & ((1ULL << 55) - 1);
 }
 
-/* EBUSY is right: the page goes bad, but stays in the file. */
+/* EBUSY is right: the page has an error, but stays in the file. */
 static void poison_once(void)
 {
     static bool done;
@@ -224,7 +224,7 @@ static int convert(int fd, struct kvm_guest_memfd_attributes *attributes)
     return ret;
 }
 
-/* --- in the place of libc's -------------------------------------------- */
+/* --- instead of libc's ------------------------------------------------- */
 
 #define PUBLIC __attribute__((visibility("default")))
 

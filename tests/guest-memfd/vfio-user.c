@@ -141,9 +141,9 @@ static size_t answer(struct message *message)
     }
 }
 
-/* What the device says of it, if it wants to know. */
-static int told(const struct message *message,
-                const struct vfio_user_device *device)
+/* The answer of the device, if it has a callback. */
+static int notify_device(const struct message *message,
+                         const struct vfio_user_device *device)
 {
     switch (message->header.command) {
     case DMA_MAP:
@@ -164,7 +164,7 @@ static void talk(int fd, const struct vfio_user_device *device)
     struct header *header = &message.header;
 
     while (receive(fd, &message)) {
-        int error = told(&message, device);
+        int error = notify_device(&message, device);
 
         if (header->flags & NO_REPLY) {
             continue;

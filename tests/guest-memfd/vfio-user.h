@@ -12,8 +12,8 @@
 #include <stdint.h>
 
 /*
- * What is done when QEMU lets the device use memory, and when it no longer
- * does.  They return 0 or an errno value, which QEMU is answered.
+ * Callbacks for memory that the device may use, and no longer may.  They
+ * return 0 or an errno value, which QEMU is answered.
  */
 struct vfio_user_device {
     int (*map)(void *opaque, uint64_t iova, uint64_t size);

@@ -1,5 +1,5 @@
 /*
- * Conversions of ranges of every size, place, direction and intent
+ * Conversions of ranges of every size, region, direction and intent
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
@@ -10,8 +10,8 @@
  * 2. Write a fresh pattern over the range and the page on either side.
  * 3. Ask for the conversion; status, mode and realisation are as
  *    promised.
- * 4. Through the device: shared pages give the very bytes the guest
- *    sees, private pages refuse everything.
+ * 4.  Through the device: shared pages have the very bytes of the guest,
+ *    private pages refuse everything.
  * 5. Inside the guest: every byte is what the mode promises; pages that
  *    had the state already and the neighbours keep theirs.
  */
@@ -26,7 +26,7 @@ struct step {
     bool repeat;
 };
 
-struct place {
+struct region {
     const char *name;
     const char *alignment;
     struct range range;
@@ -59,7 +59,7 @@ static const struct step chain_mixed[] = {
 };
 
 /* One page cannot cross the border: the last, the first, and both. */
-static const struct place pages[] = {
+static const struct region pages[] = {
     { "backend0", "aligned", { AREA_BACKEND0, PAGE } },
     { "backend0", "off-by-page", { AREA_BACKEND0 + PAGE, PAGE } },
     { "backend1", "aligned", { AREA_BACKEND1, PAGE } },
@@ -90,7 +90,7 @@ static const uint64_t promised[][2] = {
     [EXPECT_TWO_BACKINGS] = { ZERO, 0 },
 };
 
-/* CPUID tells the same as the file, and of the hypercall. */
+/* CPUID agrees with the file, and has the bit of the hypercall. */
 static void check_cpuid(struct check *check)
 {
     uint64_t hints[2] = { 0 };
@@ -100,13 +100,13 @@ static void check_cpuid(struct check *check)
     if (!cpuid_offer(&features, &hints[SHARED], &hints[PRIVATE])) {
         fail(check, "cpuid-leaf", 0, 0, 1);
     }
-    say("cpuid features=0x%x to-shared=0x%lx to-private=0x%lx told=%u",
-        features, hints[SHARED], hints[PRIVATE], hypercall_told());
+    say("cpuid features=0x%x to-shared=0x%lx to-private=0x%lx cpuid=%u",
+        features, hints[SHARED], hints[PRIVATE], hypercall_in_cpuid());
     if (features != GUEST_MEMFD_CPUID_STARTS_SHARED) {
         fail(check, "cpuid-features", 0, features,
              GUEST_MEMFD_CPUID_STARTS_SHARED);
     }
-    if (!hypercall_told()) {
+    if (!hypercall_in_cpuid()) {
         fail(check, "cpuid-hypercall", 0, 0, 1);
     }
     for (i = 0; i < 2; i++) {
@@ -116,7 +116,7 @@ static void check_cpuid(struct check *check)
     }
 }
 
-/* What the guest may ask for, and what this provider should offer. */
+/* The offer that this provider should have. */
 void cases_offer(void)
 {
     struct check check = { 0 };
@@ -152,7 +152,7 @@ static enum mode expected_mode(const struct step *step)
            step->to_private ? MODE_DEFAULT : MODE_ZERO;
 }
 
-/* Page by page takes long with large ranges: quick does it in one place. */
+/* Page by page takes long with large ranges: quick does it in one region. */
 static bool alternates_by_page(struct range range)
 {
     bool border = range.gpa < BORDER && range.gpa + range.size > BORDER;
@@ -231,7 +231,7 @@ static int64_t refused_status(void)
 }
 
 /* Step 3: the answer is the promised one. */
-static void check_answer(struct check *check, const struct place *place,
+static void check_answer(struct check *check, const struct region *region,
                          const struct step *step,
                          const struct answer *answer)
 {
@@ -240,10 +240,10 @@ static void check_answer(struct check *check, const struct place *place,
     unsigned how = GMTD_OUTCOME_HOW(answer->outcome);
 
     if (good != !answer->status || answer->status > 0) {
-        fail(check, "status", place->range.gpa, answer->status, good);
+        fail(check, "status", region->range.gpa, answer->status, good);
     }
     if (!good && answer->status != refused_status()) {
-        fail(check, "status-of-refusal", place->range.gpa, answer->status,
+        fail(check, "status-of-refusal", region->range.gpa, answer->status,
              refused_status());
     }
     if (!answer->detailed) {
@@ -251,10 +251,10 @@ static void check_answer(struct check *check, const struct place *place,
     }
     if (!(answer->outcome & GMTD_OUTCOME_VALID) ||
         GMTD_OUTCOME_MODE(answer->outcome) != mode) {
-        fail(check, "mode", place->range.gpa, answer->outcome, mode);
+        fail(check, "mode", region->range.gpa, answer->outcome, mode);
     }
     if (good != (how == HOW_KERNEL || how == HOW_EMULATED)) {
-        fail(check, "realisation", place->range.gpa, how, good);
+        fail(check, "realisation", region->range.gpa, how, good);
     }
 }
 
@@ -325,7 +325,7 @@ static struct view look(struct range range, uint64_t generation)
                            device_sees(range, generation) };
 }
 
-static void report(const struct place *place, const struct step *step,
+static void report(const struct region *region, const struct step *step,
                    enum start start, const struct answer *answer,
                    struct view before, struct view after,
                    const struct check *check)
@@ -333,18 +333,18 @@ static void report(const struct place *place, const struct step *step,
     say("case gpa=0x%lx size=0x%lx place=%s align=%s start=%s dir=%s "
         "intent=%s status=%ld mode=%s how=%s changed=0x%lx "
         "guest_before=%s guest_after=%s device_before=%s device_after=%s "
-        "checked=%lu bad=%lu", place->range.gpa, place->range.size,
-        place->name, place->alignment, start_names[start],
+        "checked=%lu bad=%lu", region->range.gpa, region->range.size,
+        region->name, region->alignment, start_names[start],
         step->to_private ? "to-private" : "to-shared",
         intent_name(step->intent), answer->status, mode_name(answer, step),
         how_name(answer), answer->changed, before.guest, after.guest,
         before.device, after.device, check->bytes, check->bad);
 }
 
-static void run_case(const struct place *place, const struct step *step,
+static void run_case(const struct region *region, const struct step *step,
                      enum start start)
 {
-    struct range range = place->range;
+    struct range range = region->range;
     struct range below = { range.gpa - PAGE, PAGE };
     struct range above = { range.gpa + range.size, PAGE };
     struct range all = { below.gpa, range.size + 2 * PAGE };
@@ -359,7 +359,7 @@ static void run_case(const struct place *place, const struct step *step,
 
     convert(&check, range, step->intent |
             (step->to_private ? GMTD_ATTR_PRIVATE : 0), &answer);
-    check_answer(&check, place, step, &answer);
+    check_answer(&check, region, step, &answer);
     after = look(range, generation);
 
     check_device(&check, all);
@@ -368,15 +368,15 @@ static void run_case(const struct place *place, const struct step *step,
     check_guest(&check, above, CONTENT_KEPT, generation);
 
     if (reported(&check)) {
-        report(place, step, start, &answer, before, after, &check);
+        report(region, step, start, &answer, before, after, &check);
     }
     tally_add(&check, true);
 }
 
 /* The neighbours differ: one is private and the other one shared. */
-static void run_place(const struct place *place, bool below_private)
+static void run_range(const struct region *region, bool below_private)
 {
-    struct range range = place->range;
+    struct range range = region->range;
     struct check check = { 0 };
     enum start start;
     unsigned i;
@@ -387,7 +387,7 @@ static void run_place(const struct place *place, bool below_private)
     tally_add(&check, false);
 
     for (i = 0; i < ARRAY_SIZE(chain_uniform); i++) {
-        run_case(place, &chain_uniform[i], chain_uniform[i].repeat ?
+        run_case(region, &chain_uniform[i], chain_uniform[i].repeat ?
                  START_REPEAT : START_UNIFORM);
     }
     for (start = START_ONE_PAGE; start <= START_ALTERNATE; start++) {
@@ -396,7 +396,7 @@ static void run_place(const struct place *place, bool below_private)
             continue;
         }
         for (i = 0; i < ARRAY_SIZE(chain_mixed); i++) {
-            run_case(place, &chain_mixed[i], start);
+            run_case(region, &chain_mixed[i], start);
         }
     }
 }
@@ -404,12 +404,12 @@ static void run_place(const struct place *place, bool below_private)
 static void run_site(const struct site *site, uint64_t size)
 {
     uint64_t gpa = site->across ? site->gpa - size / 2 : site->gpa;
-    const struct place aligned = { site->name, "aligned", { gpa, size } };
-    const struct place off = { site->name, "off-by-page",
+    const struct region aligned = { site->name, "aligned", { gpa, size } };
+    const struct region off = { site->name, "off-by-page",
                                { gpa + PAGE, size } };
 
-    run_place(&aligned, false);
-    run_place(&off, true);
+    run_range(&aligned, false);
+    run_range(&off, true);
 }
 
 void cases_run(void)
@@ -417,7 +417,7 @@ void cases_run(void)
     unsigned i, j;
 
     for (i = 0; i < ARRAY_SIZE(pages); i++) {
-        run_place(&pages[i], i % 2);
+        run_range(&pages[i], i % 2);
     }
     for (i = 0; i < ARRAY_SIZE(sizes); i++) {
         for (j = 0; j < ARRAY_SIZE(sites); j++) {
@@ -436,12 +436,12 @@ void cases_run_slice(unsigned slice)
     unsigned i;
 
     for (i = 0; i < ARRAY_SIZE(slice_sizes); i++) {
-        struct place place = {
+        struct region region = {
             slice % 2 ? "backend1" : "backend0", "off-by-page",
             { area + slice / 2 * (2 * MiB + 3 * PAGE) + PAGE,
               slice_sizes[i] }
         };
 
-        run_place(&place, slice % 2);
+        run_range(&region, slice % 2);
     }
 }

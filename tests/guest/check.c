@@ -51,7 +51,7 @@ static void want_status(struct check *check, const char *what, uint64_t gpa,
     }
 }
 
-/* DMA out of shared memory gives the bytes that the guest sees. */
+/* DMA from shared memory reads the guest's bytes. */
 static void check_copy(struct check *check, struct range range)
 {
     uint64_t bounce = bounce_buffer(), offset, done, i;

@@ -104,7 +104,7 @@ bool cpuid_offer(uint32_t *features, uint64_t *to_shared,
 }
 
 /* The bit that says that the hypercall is there. */
-bool hypercall_told(void)
+bool hypercall_in_cpuid(void)
 {
     uint32_t regs[4];
 
@@ -257,7 +257,7 @@ void convert_device(struct check *check, struct range range,
 }
 
 /* Not counted, and no word about the state: others convert it, too. */
-int64_t convert_unseen(struct range range, uint64_t attributes)
+int64_t convert_unchecked(struct range range, uint64_t attributes)
 {
     struct answer answer;
 
@@ -265,7 +265,7 @@ int64_t convert_unseen(struct range range, uint64_t attributes)
     return answer.status;
 }
 
-/* What query-guest-memfd should say at the end. */
+/* The expected answer of query-guest-memfd at the end. */
 void convert_report(void)
 {
     unsigned i;

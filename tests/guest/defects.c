@@ -3,8 +3,8 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * One to a run, because some stop the guest there.  What happened is said
- * and not judged: tests/defects knows what to expect of which QEMU.
+ * One to a run, because some stop the guest there.  The result is printed and
+ * not judged: tests/defects knows what to expect of which QEMU.
  */
 
 #include "guest.h"
@@ -48,10 +48,10 @@ static void two_regions(void)
     int64_t to_private, to_shared;
     uint64_t bad;
 
-    to_private = convert_unseen(range, PRIVATE);
+    to_private = convert_unchecked(range, PRIVATE);
     pattern_fill(range, generation);
     bad = pattern_bad(range, generation);
-    to_shared = convert_unseen(range, SHARED);
+    to_shared = convert_unchecked(range, SHARED);
     say("defect to-private=%ld to-shared=%ld bad=%lu not-zero=%lu",
         to_private, to_shared, bad, zero_bad(range));
 }
@@ -66,9 +66,9 @@ static void hole(void)
     int64_t to_private, to_shared;
 
     map_dimm();
-    to_private = convert_unseen(ram, PRIVATE);
+    to_private = convert_unchecked(ram, PRIVATE);
     pattern_fill(ram, generation);
-    to_shared = convert_unseen(request, SHARED);
+    to_shared = convert_unchecked(request, SHARED);
     say("defect to-private=%ld to-shared=%ld not-zero=%lu others-lost=%lu",
         to_private, to_shared,
         zero_bad((struct range) { ram.gpa, PAGE }),
@@ -84,7 +84,7 @@ static void slot(void)
     uint64_t before;
 
     pam_set(PAM_C8000, PAM_LOW_RAM);
-    to_shared = convert_unseen(ram, SHARED);
+    to_shared = convert_unchecked(ram, SHARED);
     pattern_fill(ram, generation);
     before = pattern_bad(ram, generation);
     pam_set(PAM_C8000, PAM_BOTH_RAM);
@@ -95,19 +95,19 @@ static void slot(void)
 /* There is no memory to be made private. */
 static void bad_request(void)
 {
-    const struct range nowhere = { RAM_END, PAGE };
+    const struct range no_memory = { RAM_END, PAGE };
 
-    say("defect to-private=%ld", convert_unseen(nowhere, PRIVATE));
+    say("defect to-private=%ld", convert_unchecked(no_memory, PRIVATE));
 }
 
 /* Where a device may go: the host looks what happens in what order. */
 static void notify(void)
 {
     const struct range range = { NOTIFY_AT, 2 * PAGE };
-    int64_t to_private = convert_unseen(range, PRIVATE);
+    int64_t to_private = convert_unchecked(range, PRIVATE);
 
     say("defect to-private=%ld to-shared=%ld", to_private,
-        convert_unseen(range, SHARED));
+        convert_unchecked(range, SHARED));
 }
 
 void defects_run(void)

@@ -58,7 +58,7 @@
 /* How to ask for a conversion. */
 enum via { VIA_AUTO, VIA_NONE, VIA_TESTDEV, VIA_HYPERCALL };
 
-/* What the other side promises, section by section: see expectation(). */
+/* The promise for each section: see expectation(). */
 enum expect {
     EXPECT_EMULATED,
     EXPECT_CONTENT_MODES,
@@ -114,7 +114,7 @@ extern struct options options;
 
 #define VCPUS_MAX       8
 
-/* What one check found; added up by tally_add(). */
+/* The result of one check; added up by tally_add(). */
 struct check {
     uint64_t bytes;
     uint64_t bad;
@@ -175,7 +175,7 @@ int64_t device_command(uint64_t command, uint64_t gpa, uint64_t size);
 
 /* convert.c: requests, and the model of what state each page is in */
 bool hypercall_present(void);
-bool hypercall_told(void);
+bool hypercall_in_cpuid(void);
 bool cpuid_offer(uint32_t *features, uint64_t *to_shared,
                  uint64_t *to_private);
 bool page_private(uint64_t gpa);
@@ -186,7 +186,7 @@ void convert(struct check *check, struct range range, uint64_t attributes,
              struct answer *answer);
 void convert_device(struct check *check, struct range range,
                     uint64_t attributes, struct answer *answer);
-int64_t convert_unseen(struct range range, uint64_t attributes);
+int64_t convert_unchecked(struct range range, uint64_t attributes);
 void convert_settle(struct range range, bool private);
 void convert_report(void);
 

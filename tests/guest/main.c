@@ -32,7 +32,7 @@ uint64_t tally_bad(void)
     return tally.mismatches;
 }
 
-/* What was asked for on the command line, or what is there. */
+/* The interface of the command line, or the first that exists. */
 static enum via choose_via(void)
 {
     if (options.via != VIA_AUTO) {

@@ -6,8 +6,8 @@
  * The same seed gives the same requests.  Memory under observation has
  * pages in both states: in each backend, across the border and at the end
  * of memory.  Its bytes are checked from inside and through the device;
- * that no other page changed its state, the device tells when asked to
- * convert it to the state that it should have.
+ * that no other page changed its state, the device shows when it converts it
+ * to the state that it should have.
  */
 
 #include "guest.h"
@@ -144,7 +144,7 @@ static void bad_attributes(struct request *r)
 /* To-shared may pass over what is no memory; to-private may not. */
 static void no_memory(struct request *r)
 {
-    static const uint64_t places[] = {
+    static const uint64_t addresses[] = {
         GMTD_BASE, 0xfec00000, 0xfed00000, 0xfee00000, FIRMWARE,
     };
 
@@ -162,7 +162,7 @@ static void no_memory(struct request *r)
         break;
     case 2:
         r->name = "no-memory";
-        r->gpa = places[below(ARRAY_SIZE(places))];
+        r->gpa = addresses[below(ARRAY_SIZE(addresses))];
         set_pages(r, 1);
         break;
     case 3:

@@ -9,7 +9,7 @@
  *
  * 1. The answer is the one that the model gives.
  * 2. The bytes of all pages in the range, and of the page on either side,
- *    are what the model says; a device sees them only where it may.
+ *    are what the model says; a device reads them only where it may.
  */
 
 #include "guest.h"
@@ -30,7 +30,7 @@ static const struct arena arenas[] = {
     { BORDER - BORDER_AT * PAGE, ARENA_PAGES },
 };
 
-/* What each page holds: a pattern, or zeros. */
+/* The contents of each page: a pattern, or zeros. */
 static uint64_t generations[ARRAY_SIZE(arenas)][ARENA_PAGES];
 
 enum verdict { REFUSED, GRANTED, EITHER };

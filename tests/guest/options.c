@@ -7,7 +7,7 @@
  *   cases=full|quick             default: full
  *   cases=malformed              count=N seed=N: nonsense, all refused
  *   cases=race                   seconds=N seed=N: all vCPUs at once
- *   cases=slots                  the same, while memslots are made anew
+ *   cases=slots                  the same, while memslots are created again
  *   cases=cycle                  rounds=N hold=N: all free memory, and
  *                                hold seconds before the end
  *   cases=large                  count=N rounds=N: N gigabytes above 4 GiB

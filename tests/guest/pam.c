@@ -1,5 +1,5 @@
 /*
- * What is at the addresses below 1 MiB
+ * The memory below 1 MiB
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

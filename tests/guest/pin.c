@@ -8,7 +8,7 @@
  * is as it was, whatever part of the range had been converted by then.
  * Single pages on either side are converted at any time, and so are
  * others in the same backend by other vCPUs, while the first one waits.
- * When the device lets go, the same request succeeds.
+ * When the device unmaps, the same request succeeds.
  */
 
 #include "guest.h"

@@ -6,7 +6,7 @@
  * Each vCPU, in a row, until the time is over:
  *
  * 1. Requests for ranges in arenas that all vCPUs convert, one of them
- *    across the border.  Nobody uses the bytes, every answer is 0.
+ *    across the border.  The bytes are not used, every answer is 0.
  * 2. To private and back for a range in a region of its own, one in each
  *    backend.  All bytes of the region are checked at every step.  What the
  *    device writes to a private page of it does not show, then or later.
@@ -16,8 +16,8 @@
  *    vCPUs read the page all the time.
  *
  * With cases=slots the first vCPU does something else: the memory from
- * 0xf0000 is RAM and is not, in turn, so that the host makes the memslot of
- * backend 0 anew each time.
+ * 0xf0000 is RAM and is not, in turn, so that the host creates the memslot
+ * of backend 0 again each time.
  *
  * -EAGAIN is an answer to try again.  At the end, the arenas are brought
  * to a state that is known again, and checked.
@@ -59,7 +59,7 @@ static uint64_t requests[BACKENDS];
 static uint64_t conversions;
 static uint64_t eagain;
 static uint64_t turned_away;        /* writes of the device */
-static uint64_t slots;              /* made anew; by the first vCPU */
+static uint64_t slots;              /* created again; by the first vCPU */
 static bool over;
 
 static struct range random_range(struct racer *racer, struct range in)
@@ -83,18 +83,18 @@ static void count(struct range range)
     }
 }
 
-/* @seen: nobody else converts these pages, so their state is known. */
+/* @own: only this vCPU converts these pages, so their state is known. */
 static void request(struct check *check, struct range range,
-                    uint64_t attributes, bool seen)
+                    uint64_t attributes, bool own)
 {
     struct answer answer = { 0 };
     unsigned tries;
 
     for (tries = 0; tries < RETRIES_MAX; tries++) {
-        if (seen) {
+        if (own) {
             convert(check, range, attributes, &answer);
         } else {
-            answer.status = convert_unseen(range, attributes);
+            answer.status = convert_unchecked(range, attributes);
         }
         if (answer.status != -GUEST_EAGAIN) {
             break;
@@ -102,7 +102,7 @@ static void request(struct check *check, struct range range,
         __atomic_fetch_add(&eagain, 1, __ATOMIC_RELAXED);
     }
     if (answer.status) {
-        fail(check, seen ? "own-status" : "arena-status", range.gpa,
+        fail(check, own ? "own-status" : "arena-status", range.gpa,
              answer.status, attributes);
         return;
     }
@@ -200,7 +200,7 @@ static void own_to_shared(struct racer *racer, struct range range)
     tally_add(&check, true);
 }
 
-/* All of it is shared: what is written now is what a device sees. */
+/* All of it is shared: devices read what is written now. */
 static void use_own(struct racer *racer)
 {
     struct check check = { 0 };
@@ -252,8 +252,8 @@ static void intrude(struct racer *racer)
 }
 
 /*
- * What another vCPU converts meanwhile, read over and over: the bytes are
- * for that one to check.  A fault may race with a conversion, which KVM reports.
+ * Pages that another vCPU converts meanwhile, read over and over.  That one
+ * checks the bytes.  A fault may race with a conversion, which KVM reports.
  */
 static void read_coveted(struct racer *racer)
 {

@@ -39,7 +39,7 @@ struct refusal {
     { name, AT_ZERO, gpa, size, attributes, status, false }
 
 static const struct refusal refusals[] = {
-    /* What makes no sense. */
+    /* Malformed requests. */
     AREA("zero-to-private", PRIVATE | ZERO),
     AREA("both-hints-to-private", PRIVATE | ZERO | PRESERVE),
     AREA("both-hints-to-shared", ZERO | PRESERVE),
@@ -50,7 +50,7 @@ static const struct refusal refusals[] = {
     AREA("unknown-bit-32", PRIVATE | 1ULL << 32),
     AREA("unknown-bit-63", PRIVATE | PRESERVE | 1ULL << 63),
 
-    /* What is no range of pages. */
+    /* Ranges that are not pages. */
     SHAPE("gpa-off-by-1", 1, PAGE, PRIVATE, false),
     SHAPE("gpa-off-by-1-to-shared", 1, PAGE, 0, false),
     SHAPE("gpa-off-by-half", PAGE / 2, PAGE, PRIVATE, false),
@@ -65,7 +65,7 @@ static const struct refusal refusals[] = {
     AT("wraps-at-top", TOP, 2 * PAGE, PRIVATE, -GUEST_EINVAL),
     AT("wraps-at-top-to-shared", TOP, 2 * PAGE, 0, -GUEST_EINVAL),
 
-    /* What is no guest memory. */
+    /* Memory that is not guest memory. */
     AT("hole-to-private", RAM_END, AREA_SIZE, PRIVATE, -GUEST_EINVAL),
     AT("hole-preserve", RAM_END, PAGE, PRIVATE | PRESERVE, -GUEST_EINVAL),
     AT("ram-end-to-private", RAM_END - PAGE, 2 * PAGE, PRIVATE,
@@ -76,7 +76,7 @@ static const struct refusal refusals[] = {
     AT("ioapic-to-private", 0xfec00000, PAGE, PRIVATE, -GUEST_EINVAL),
     AT("lapic-to-private", 0xfee00000, PAGE, PRIVATE, -GUEST_EINVAL),
 
-    /* What QEMU lets a guest share in passing. */
+    /* Holes and MMIO, which a guest may share. */
     AT("hole-to-shared", RAM_END, AREA_SIZE, 0, 0),
     AT("pci-hole-to-shared", 0xc0000000, 256 * MiB, 0, 0),
     AT("device-to-shared", GMTD_BASE, PAGE, 0, 0),

@@ -82,7 +82,7 @@ static uint64_t control(unsigned reg)
     return value;
 }
 
-/* It goes on here, in the same memory, and says VMMCALL at once. */
+/* It continues here, in the same memory, and issues VMMCALL at once. */
 static void fill_control_block(void)
 {
     put(VMCB_INTERCEPT, 4, 3);

@@ -8,7 +8,7 @@
  * KVM's clock is a page that KVM writes to.  Neither may change a byte of
  * a private page; that they write to shared ones shows that they were
  * reached.  While the guest says writers-hold the VM may be stopped, after
- * which the clock is written anew.
+ * which the clock is written again.
  *
  * With seed=2 the page that the vAPIC is to be in stays shared.
  */
@@ -35,7 +35,7 @@
 /* The pages, one after the other. */
 enum { STUB, ROM, ROM2, VAPIC, KPCR, CLOCK, PAGES };
 
-/* What of the ROM QEMU looks at; see pc-bios/optionrom/kvmvapic.S. */
+/* The fields of the ROM that QEMU reads; see pc-bios/optionrom/kvmvapic.S. */
 struct rom_state {
     char signature[8];
     uint32_t vaddr;

@@ -16,7 +16,7 @@ PARAMETERS = {
     'two-backings': ('kvm.rig_foreign_cap=250',),
 }
 
-# What is only started: a number of another architecture, while the likely one
+# These are only started: a number of another architecture, while the likely one
 # is something else.
 MORE = (
     ('in-place', ('kvm.rig_in_place_cap=250',

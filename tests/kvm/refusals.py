@@ -40,7 +40,7 @@ async def no_machine_row(l1, tap, setting):
     await starts(l1, tap, f'{setting}: -machine none', '-machine none')
 
 
-# What is refused only where memory is converted in place, and its remedy.
+# Commands refused only where memory is converted in place, and the remedy.
 IN_PLACE = (
     ('memory-backend-file', '-machine q35,memory-backend=ram0 -m 64M '
      '-object memory-backend-file,id=ram0,size=64M,mem-path=/ram0',
@@ -52,7 +52,7 @@ IN_PLACE = (
 )
 
 
-# What every libvirt writes.
+# Written by every libvirt.
 MEMFD = ('-machine q35,memory-backend=ram0 -m 64M '
          '-object memory-backend-memfd,id=ram0,size=64M,share=on')
 

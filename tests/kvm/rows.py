@@ -122,9 +122,9 @@ async def matrix_row(l1, tap, setting, vcpus, backends, guest):
                total(info, 'origins', 'hypercall') >= requests > 0,
                f'{name}: statistics add up to what the guest asked for',
                f'guest {requests}, QEMU {total(info, "requests")}')
-    seen, want = vm_statistics(reply), vm_totals(info)
-    tap.result(len(seen) == 23 and want.items() <= seen.items(),
-               f'{name}: query-stats has them, too', f'{seen}\n{want}')
+    counted, want = vm_statistics(reply), vm_totals(info)
+    tap.result(len(counted) == 23 and want.items() <= counted.items(),
+               f'{name}: query-stats has them, too', f'{counted}\n{want}')
     if extra:
         good, detail = flags_check(setting, inner.trace)
         tap.result(good, f'{name}: no flag was sent that KVM does not '
@@ -194,7 +194,7 @@ async def host_access_control_row(l1, tap, setting):
 
 async def memory_error_row(l1, tap, setting):
     """
-    A page of shared memory goes bad: the guest is told, and after a reset
+    A page of shared memory goes bad: the guest gets an error, and after a reset
     there is another one in its place.
     """
     start = len(l1.lines)
@@ -204,16 +204,16 @@ async def memory_error_row(l1, tap, setting):
     async with inner:
         poisoned = await inner.until('poisoned')
         done = [await inner.until('done')]
-        told = [line for line in l1.lines[start:] if AO_ERROR.search(line)]
+        reported = [line for line in l1.lines[start:] if AO_ERROR.search(line)]
         await inner.execute('system_reset')
         await inner.execute('cont')
         done.append(await inner.until('done'))
         await inner.execute('pmemsave', {'val': BAD_PAGE, 'size': 4096,
                                          'filename': '/tmp/page'})
         await inner.finish()
-    tap.result(poisoned['ok'] == '1' and len(told) == 1,
+    tap.result(poisoned['ok'] == '1' and len(reported) == 1,
                f'{setting}: of a memory error QEMU tells, and the guest is '
-               'told', f'{poisoned}\n{told}')
+               'reported', f'{poisoned}\n{reported}')
     tap.result(inner.status == 1 and
                all(record['mismatches'] == '0' for record in done),
                f'{setting}: after a reset the page is replaced, and all '

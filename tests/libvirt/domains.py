@@ -17,7 +17,7 @@ MANAGER = '/objects/gmm0'
 MEMORY = {'plain': ['ram0'], 'numa': ['ram-node0', 'ram-node1']}
 IN_FILE = 'keeps guest RAM in a file, which cannot be converted in place'
 HUGE = 'uses huge pages, which cannot be converted in place'
-# What <memoryBacking> may hold, and whether the backend it becomes is a file.
+# Elements of <memoryBacking>, and whether the backend it becomes is a file.
 BACKINGS = (
     ("<source type='anonymous'/>", False),
     ("<allocation mode='immediate'/>", False),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# What libvirt and its domains would leave on a machine: source it after lib.sh.
+# Files that libvirt and its domains would leave on a machine: source it after lib.sh.
 # shellcheck shell=bash
 
 # Its files, users, packages, cgroups, networks, with size and time.

@@ -1,5 +1,5 @@
 /*
- * qtest: nobody but the guest gets at private memory
+ * qtest: only the guest can access private memory
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -17,7 +17,7 @@
 #define BEFORE      (GM_GPA - GM_PAGE)
 #define AFTER       (GM_GPA + GM_PAGE)
 #define ELSEWHERE   (GM_GPA + 16 * GM_PAGE)
-/* What nothing but the private page holds. */
+/* A pattern that only the private page has. */
 #define SECRET      "The quick brown fox jumps over the lazy dog."
 
 static QTestState *start(const char *args)
@@ -156,7 +156,7 @@ static void test_pin(void)
     end(qts);
 }
 
-/* The emulated provider knows nothing of who uses a page. */
+/* The emulated provider does not know which pages are mapped. */
 static void test_pin_converts(void)
 {
     QTestState *qts = start("");
@@ -207,7 +207,7 @@ static void test_fw_cfg_dma(void)
     end(qts);
 }
 
-/* What is loaded at each reset, by the ROM code and by a device. */
+/* Data that the ROM code and a device load at each reset. */
 static void check_loaded(const char *machine)
 {
     const uint64_t by_device = GM_GPA + 4096, bytes = 0x1122334455667788;
@@ -328,7 +328,7 @@ static void to_private_in_time(QTestState *qts)
 }
 
 /*
- * What the device put into the queue, when it had the time to.  Behind an
+ * The queue after the device had time to use it.  Behind an
  * IOMMU the queue is not mapped, so it can become private.
  */
 static uint16_t kick(GmQueue *q, bool private)

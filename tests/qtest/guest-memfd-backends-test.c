@@ -114,7 +114,7 @@ static void test_not_ram(const void *opaque)
     rmdir(dir);
 }
 
-/* What is not used need not even exist in that way. */
+/* A backend that is not used need not exist. */
 static void test_unused_huge(void)
 {
     gm_check_good_args("qtest", GM_MACHINE "-m 64M -object memory-backend-"
@@ -143,7 +143,7 @@ static void check_ram(QTestState *qts, const char *backend, uint64_t gpa)
     g_assert_cmpuint(gm_private_bytes(qts, backend), ==, 0);
 }
 
-/* What libvirt, Kata and virtiofsd's users write. */
+/* Options of libvirt, Kata and virtiofsd's users. */
 static const char *const rams[] = {
     RAM("memory-backend-memfd,share=on"),
     RAM("memory-backend-memfd,share=off"),

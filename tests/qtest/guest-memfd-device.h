@@ -20,7 +20,7 @@ typedef struct GmDevice {
     unsigned maps;
     unsigned refuse;            /* this one of the next maps; 0: none */
     unsigned refused;
-    bool keeps;                 /* what it has: no unmapping succeeds */
+    bool keeps;                 /* its mappings: no unmapping succeeds */
 } GmDevice;
 
 void gm_device_init(GmDevice *d);
@@ -30,7 +30,7 @@ void gm_device_destroy(GmDevice *d);
 void gm_device_start(GmDevice *d);
 void gm_device_join(GmDevice *d);
 
-/* What it may use, of the page at @address, or of [from, to). */
+/* The part of the page at @address, or of [from, to), that it may use. */
 bool gm_device_has(GmDevice *d, uint64_t address);
 uint64_t gm_device_bytes(GmDevice *d, uint64_t from, uint64_t to);
 

@@ -197,7 +197,7 @@ static void check_cell(GmDma *d, unsigned area, unsigned before,
 }
 
 /* Near both ends, and in the middle. */
-static bool is_place(const GmArea *area, unsigned before)
+static bool is_offset(const GmArea *area, unsigned before)
 {
     const unsigned after = area->size - before;
 
@@ -212,7 +212,7 @@ static void check_area(GmDma *d, unsigned area)
     unsigned before, i;
 
     for (before = 0; before <= a->size; before += a->step) {
-        if (!is_place(a, before)) {
+        if (!is_offset(a, before)) {
             continue;
         }
         gm_watchdog(d->qts, SECONDS_MAX);
@@ -227,7 +227,7 @@ static void check_area(GmDma *d, unsigned area)
     }
 }
 
-/* What the device holds does not become private, and it works on. */
+/* Pages that the device maps do not become private, and it works on. */
 static void check_held(GmDma *d, unsigned area)
 {
     int64_t status;

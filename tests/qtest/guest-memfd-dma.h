@@ -22,13 +22,13 @@ typedef struct GmArea {
     unsigned step;              /* where it begins is a multiple of this */
     enum {
         GM_REFUSED,             /* private: the request is not done */
-        GM_IGNORED,             /* the device cannot tell: it goes on */
+        GM_IGNORED,             /* the device cannot know: it continues */
         GM_HARMLESS,            /* the bytes do not matter: it is done */
     } private;
     bool held;                  /* by the device, from start() on */
     bool fails;                 /* private: the device says so */
-    bool needs_reset;           /* the driver cannot be told in any other way */
-    bool separate;              /* what came before it was done by then */
+    bool needs_reset;           /* the driver has no other way to know */
+    bool separate;              /* earlier parts were done by then */
     unsigned used;              /* its first bytes; 0: all */
 } GmArea;
 
@@ -46,7 +46,7 @@ typedef struct GmDriver {
 
     /* Once, after QEMU has started. */
     void (*init)(GmDma *d);
-    /* Resets the device, and gives it what is at @d->at. */
+    /* Resets the device, and passes it the memory at @d->at. */
     void (*start)(GmDma *d);
     /*
      * Makes a request; calls gm_dma_go() before the device can know of it.
@@ -69,14 +69,14 @@ struct GmDma {
     QGuestAllocator alloc;
     void *opaque;
     uint64_t at[GM_AREAS_MAX];  /* guest-physical, one of each area */
-    /* What the private pages hold when the device is let loose. */
+    /* The contents of the private pages when the device starts. */
     uint8_t *snapshot;
-    uint64_t private;           /* where they begin, 0: nowhere */
+    uint64_t private;           /* where they begin, 0: none */
     bool refused;               /* need nothing happen? */
     bool answered;              /* the last time that the device was awaited */
     unsigned cells;
     unsigned failures;
-    bool stuck;                 /* the device does not let go of memory */
+    bool stuck;                 /* the device does not unmap memory */
 };
 
 /* The bytes at guest-physical @gpa. */

@@ -13,7 +13,7 @@
 #define SECOND_NS   1000000000LL
 #define FLOOD       100
 
-/* What came, by where the request failed. */
+/* Events, by where the request failed. */
 typedef struct Events {
     unsigned ram0;
     unsigned ram1;
@@ -141,7 +141,7 @@ static void test_no_backend(void)
     stop(qts, &events);
 }
 
-/* Of a flood, the first is told at once, and the last a second later. */
+/* Of a flood, the first is reported at once, the last a second later. */
 static void test_flood(void)
 {
     Events events;

@@ -179,7 +179,7 @@ static void assert_went_back(QTestState *qts, uint64_t direction,
     g_assert_cmpuint(gm_failures(qts, "ram1", "EIO"), ==, 1);
 }
 
-/* The second backend fails, so the first one goes back. */
+/* The second backend fails, so the first one is rolled back. */
 static void check_rollback(uint64_t direction)
 {
     QTestState *qts = gm_start_poisoned(gm_start_cells);
@@ -216,8 +216,8 @@ static void test_rollback_to_shared(void)
 }
 
 /*
- * The last of three runs fails, and a part of it was converted.  The guest
- * is told that nothing happened, so its secrets must be there.
+ * The last of three runs fails, and a part of it was converted.  The guest is
+ * answered that nothing happened, so its secrets must be there.
  */
 static void test_rollback_zero(void)
 {
@@ -267,7 +267,7 @@ static void test_rollback_runs(void)
     gm_quit(qts);
 }
 
-/* What one request changed is no business of the next. */
+/* A request does not inherit the changes of the last one. */
 static void test_changed_is_forgotten(void)
 {
     QTestState *qts = gm_start_poisoned(gm_start);

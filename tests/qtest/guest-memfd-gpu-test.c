@@ -35,7 +35,7 @@ static void start(Gpu *gpu, uint32_t side)
     }
 }
 
-/* What the device answers; @command has a header, which this fills. */
+/* The device's answer; this fills the header of @command. */
 static uint32_t request(Gpu *gpu, uint32_t type, void *command, size_t size)
 {
     struct virtio_gpu_ctrl_hdr *header = command;

@@ -1,5 +1,6 @@
 /*
- * qtest: guest memory that comes and goes, and the memory map around it
+ * qtest: guest memory that is plugged and unplugged, and the memory map
+ * around it
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -50,7 +51,7 @@ static void check_dimm(const char *type)
         gm_to_shared(qts, gpa, DIMM_SIZE);
         gm_assert_filled(qts, gpa, 3 * GM_PAGE);
 
-        /* It goes while pages of it are private. */
+        /* It is unplugged while pages of it are private. */
         gm_to_private(qts, gpa, i & 1 ? DIMM_SIZE : GM_PAGE);
         gm_unplug_dimm(qts, "m0");
         gm_wait_blocks(qts, blocks);

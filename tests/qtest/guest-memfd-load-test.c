@@ -1,5 +1,5 @@
 /*
- * What a request of virtio-blk costs, with and without a confidential guest
+ * The cost of a request of virtio-blk, with and without a confidential guest
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *

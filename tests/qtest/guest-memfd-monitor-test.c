@@ -112,7 +112,7 @@ static void send_packet(int fd, const char *body)
     g_assert_cmpint(write(fd, packet, strlen(packet)), ==, strlen(packet));
 }
 
-/* What is between "$" and "#". */
+/* The payload between "$" and "#". */
 static char *receive_packet(int fd)
 {
     GString *body = g_string_new(NULL);
@@ -253,7 +253,7 @@ static void test_screendump(void)
     }
     show(qts, GM_GPA, 64);
 
-    /* What is shown stays shared. */
+    /* Pages on display stay shared. */
     qtest_writel(qts, AFTER, 0x123456);
     show(qts, AFTER, 64);
     g_assert_cmphex(gm_first_pixel(qts), ==, 0x123456);
@@ -268,7 +268,7 @@ static void test_screendump(void)
     end(qts);
 }
 
-/* What was shown before a reset is the next kernel's. */
+/* Memory that was shown before a reset is the next kernel's. */
 static void test_shown_before_reset(void)
 {
     QTestState *qts = qtest_init(GM_ONE_BACKEND "-device ramfb -display none");

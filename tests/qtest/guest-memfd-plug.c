@@ -8,7 +8,7 @@
 #include "guest-memfd-plug.h"
 #include "qobject/qlist.h"
 
-/* What a guest's ACPI code uses: a slot is selected, and ejected. */
+/* As a guest's ACPI code does it: a slot is selected, and ejected. */
 #define MEMHP_SLOT  0xa00
 #define MEMHP_FLAGS 0xa14
 #define MEMHP_EJECT 8

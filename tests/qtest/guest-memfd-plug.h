@@ -19,7 +19,7 @@ void gm_unplug_dimm(QTestState *qts, const char *backend);
 
 /* How many blocks of memory there are. */
 unsigned gm_count_blocks(QTestState *qts);
-/* Memory goes when the last reader of the memory map has finished. */
+/* Memory is freed when the last reader of the memory map has finished. */
 void gm_wait_blocks(QTestState *qts, unsigned count);
 
 #endif /* TESTS_QTEST_GUEST_MEMFD_PLUG_H */

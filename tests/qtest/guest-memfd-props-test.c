@@ -1,6 +1,5 @@
 /*
- * qtest: what can be configured for guest memory conversion, and what is
- * said to those who configure nonsense
+ * qtest: configuration of guest memory conversion, and its errors
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -134,7 +133,7 @@ static void test_defaults(void)
     gm_quit(qts);
 }
 
-static void test_given(void)
+static void test_configured(void)
 {
     QTestState *qts = qtest_init(GM_MACHINE GM_TESTDEV GM_RAM
         MANAGER ",in-place=on,content-mode=zero,on-unsupported=downgrade,"
@@ -168,7 +167,7 @@ static void test_idle(void)
                     "no guest_memfd memory");
     assert_property(qts, GM_MANAGER, "effective-content-modes", "");
 
-    /* It can go, and another one can come. */
+    /* It can be deleted, and another one created. */
     gm_set_str(qts, GM_MANAGER, "in-place", "off");
     qtest_qmp_assert_success(qts, "{ 'execute': 'object-del', "
                              "'arguments': { 'id': 'gmm0' } }");
@@ -179,7 +178,7 @@ static void test_idle(void)
         "{ 'qom-type': 'guest-memfd-manager', 'id': 'gmm1' } }");
     qtest_qmp_assert_success(qts, "{ 'execute': 'object-del', "
                              "'arguments': { 'id': 'gmm0' } }");
-    gm_assert_error(qts, "in-place=on must be given on the command line",
+    gm_assert_error(qts, "in-place=on must be set on the command line",
         "{ 'execute': 'object-add', 'arguments': "
         "{ 'qom-type': 'guest-memfd-manager', 'id': 'gmm0', "
         "'in-place': 'on' } }");
@@ -208,7 +207,7 @@ static void test_too_late(void)
     gm_quit(qts);
 }
 
-/* The default manager stays out of the way of nobody but a second one. */
+/* The default manager excludes a second one, and nothing else. */
 static void test_too_late_default(void)
 {
     QTestState *qts = qtest_init(GM_MACHINE "-m 64M");
@@ -296,7 +295,7 @@ int main(int argc, char **argv)
                  ARRAY_SIZE(bad_args));
     qtest_add_func("/guest-memfd/props/good-args", test_good_args);
     qtest_add_func("/guest-memfd/props/defaults", test_defaults);
-    qtest_add_func("/guest-memfd/props/given", test_given);
+    qtest_add_func("/guest-memfd/props/configured", test_configured);
     qtest_add_func("/guest-memfd/props/idle", test_idle);
     qtest_add_func("/guest-memfd/props/too-late", test_too_late);
     qtest_add_func("/guest-memfd/props/too-late-default",

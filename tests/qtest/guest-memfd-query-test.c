@@ -1,5 +1,5 @@
 /*
- * qtest: what is told about guest memory conversion
+ * qtest: queries of guest memory conversion
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -107,7 +107,7 @@ static bool has_backend(QTestState *qts, const char *name)
     return false;
 }
 
-/* The memory goes when nobody can look at it any more: soon. */
+/* The memory is freed with its last reader: soon. */
 static void wait_for_no_backend(QTestState *qts, const char *name)
 {
     const int64_t end = g_get_monotonic_time() + 10 * G_USEC_PER_SEC;
@@ -315,7 +315,7 @@ static uint32_t read_hints(QTestState *qts, unsigned word)
     return le32_to_cpu(words[word]);
 }
 
-/* The guest is told what it gets when it looks, not what there was once. */
+/* The guest reads the current offer, not an earlier one. */
 static void test_fw_cfg_launch(void)
 {
     QTestState *qts = qtest_init(GM_ONE_BACKEND "-S");
@@ -330,7 +330,7 @@ static void test_fw_cfg_launch(void)
     gm_quit(qts);
 }
 
-/* A guest that cannot convert is not told that it can. */
+/* A guest that cannot convert is not offered it. */
 static void test_fw_cfg_absent(void)
 {
     QTestState *qts = qtest_init("-nodefaults -machine q35 -m 64M "

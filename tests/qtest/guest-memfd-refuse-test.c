@@ -47,7 +47,7 @@ static const GmBadArgs refusals[] = {
       { VHOST_USER, VHOST_HINT } },
     { MACHINE CHARDEV "-device vhost-user-vsock-pci,chardev=c0",
       { VHOST_USER, VHOST_HINT } },
-    /* Network back ends come before there is memory. */
+    /* Network backends are created before there is memory. */
     { MACHINE CHARDEV "-netdev vhost-user,id=n0,chardev=c0 "
       "-device virtio-net-pci,netdev=n0", { VHOST_USER, VHOST_HINT } },
     { MACHINE "-object memory-backend-memfd-private,id=m0,size=64M "
@@ -134,7 +134,7 @@ static void test_huge_memfd(void)
     check_huge_pages(RAM_OF("memfd,hugetlb=on,prealloc=on"));
 }
 
-/* Nothing is mounted where others see it. */
+/* Mounts are in a private namespace. */
 static bool mount_huge(const char *dir)
 {
     if (unshare(CLONE_NEWNS) ||
@@ -269,7 +269,7 @@ static void test_hotplug(void)
     gm_assert_error(qts, VIRTIO_MEM, "{ 'execute': 'device_add', "
                     "'arguments': { 'driver': 'virtio-mem-pci', "
                     "'bus': 'rp0', 'memdev': 'm0' } }");
-    /* What was refused holds nothing. */
+    /* A refused backend holds no memory. */
     qtest_qmp_assert_success(qts, "{ 'execute': 'device_add', 'arguments': "
                              "{ 'driver': 'pc-dimm', 'id': 'd0', "
                              "'memdev': 'm0' } }");

@@ -213,7 +213,7 @@ static void test_last_page(void)
 }
 
 /* Memory that is not guest_memfd memory is shared, and stays so. */
-static void test_foreign_memory(void)
+static void test_other_memory(void)
 {
     QTestState *qts = qtest_init(GM_ONE_BACKEND "-device VGA");
     const uint64_t bar = 0xd0000000;
@@ -284,7 +284,7 @@ static void test_split(void)
     g_assert_cmpint(r.status, ==, -EINVAL);
     assert_split_unchanged(qts);
 
-    /* One backend: one request, though it is mapped in two places. */
+    /* One backend: one request, though it is mapped twice. */
     r = gm_convert(qts, LOW, LOW_SIZE, GMTD_ATTR_ZERO);
     g_assert_cmpint(r.status, ==, 0);
     g_assert_cmpuint(r.changed, ==, 2 * GM_PAGE);
@@ -344,8 +344,8 @@ int main(int argc, char **argv)
     qtest_add_func("/guest-memfd/requests/share-holes", test_share_holes);
     qtest_add_func("/guest-memfd/requests/share-all", test_share_all);
     qtest_add_func("/guest-memfd/requests/last-page", test_last_page);
-    qtest_add_func("/guest-memfd/requests/foreign-memory",
-                   test_foreign_memory);
+    qtest_add_func("/guest-memfd/requests/other-memory",
+                   test_other_memory);
     qtest_add_func("/guest-memfd/requests/split", test_split);
     qtest_add_func("/guest-memfd/requests/split-rollback",
                    test_split_rollback);

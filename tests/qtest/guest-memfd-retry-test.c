@@ -91,7 +91,7 @@ static void test_retry_way_back(void)
     }
 }
 
-/* A page in use in the second backend: the first one goes back, too. */
+/* A page in use in the second backend: the first one is rolled back, too. */
 static void test_retry_span(void)
 {
     QTestState *qts = gm_start_poisoned(gm_start_cells);
@@ -143,7 +143,7 @@ static void test_busy_for_ever(void)
     gm_quit(qts);
 }
 
-/* Whoever asks does not live to hear the answer. */
+/* The process that asks ends before the answer. */
 static pid_t convert_in_child(QTestState *qts)
 {
     pid_t pid = fork();
@@ -174,7 +174,7 @@ static char *wait_for(const char *log, const char *word)
 }
 
 /*
- * QEMU is to end: nobody waits any more.  The trace has the number of
+ * QEMU is to end: no request waits any more.  The trace has the number of
  * retries, which would be thousands if the request had used all of its time.
  */
 static void test_killed(void)
@@ -208,8 +208,8 @@ static void test_killed(void)
 /* --- the end of all ways ----------------------------------------------- */
 
 /*
- * Neither forth nor back: no device may touch the page, and the VM stops.
- * The guest is told so, whatever it was that failed.
+ * Neither forth nor back: no device may access the page, and the VM stops.
+ * The guest gets an error.
  */
 static void check_broken(int error, uint64_t direction)
 {
@@ -239,7 +239,7 @@ static void test_broken(void)
     }
 }
 
-/* What is not lost goes back all the same. */
+/* The pages that are not lost are rolled back all the same. */
 static void test_broken_span(void)
 {
     QTestState *qts = gm_start_poisoned(gm_start_cells);

@@ -58,7 +58,7 @@ void gm_schema_commands(GmSchema *s, GmCommandFn *fn, void *opaque)
     }
 }
 
-/* Something that a command may well be given. */
+/* An argument that a command accepts. */
 static QObject *make_builtin(const char *json_type, const char *member)
 {
     static const struct {

@@ -1,12 +1,12 @@
 /*
- * qtest: what a guest had in private memory is shown to nobody
+ * qtest: secrecy of private memory
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * A page is filled with a secret, becomes private and, with what "auto"
- * gives, shared again.  Then the secret is looked for wherever the host
- * could meet it.  That each of these searches would find it is shown with
- * a page that was shared with its bytes on purpose.
+ * gives, shared again.  Then the secret is looked for wherever the host could
+ * read it.  That each of these searches would find it is shown with a page
+ * that was shared with its bytes on purpose.
  */
 
 #include "qemu/osdep.h"
@@ -309,7 +309,7 @@ static void test_policies(void)
     to_shared_and_zero(&m);
     expect_secret(&m, false);
 
-    /* The documents say so: here it promises nothing, and nobody encrypts. */
+    /* As documented: no promise, and no encryption. */
     gm_set_str(m.qts, GM_MANAGER, "content-mode", "default");
     hide_secret(&m);
     expect_secret(&m, false);
@@ -332,7 +332,7 @@ static void test_islands(void)
     end(&m, "");
 }
 
-/* What failed, after whatever progress, has shown nothing. */
+/* A failed conversion, after any progress, has exposed nothing. */
 static void test_failures(void)
 {
     static const int errors[] = { EIO, ENOMEM, EINVAL, EFAULT, EOPNOTSUPP };
@@ -353,7 +353,7 @@ static void test_failures(void)
     end(&m, "");
 }
 
-/* No way back: the VM stops, and the pages are for nobody. */
+/* No way back: the VM stops, and the pages cannot be accessed. */
 static void test_stuck(void)
 {
     Machine m = start();
@@ -369,8 +369,8 @@ static void test_stuck(void)
 }
 
 /*
- * A device that keeps a pointer keeps the page shared; one that let go
- * finds nothing of what was private when it comes back.
+ * A device that keeps a pointer keeps the page shared; one that unmapped
+ * finds nothing private in a new mapping.
  */
 static void test_pointer(void)
 {

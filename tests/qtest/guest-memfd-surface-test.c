@@ -101,7 +101,7 @@ static void test_one_path(void)
     gm_quit(qts);
 }
 
-/* A manager that goes takes its path with it. */
+/* The path of a manager is deleted with it. */
 static void test_path_goes(void)
 {
     QTestState *qts = qtest_init("-machine none "

@@ -31,7 +31,7 @@ static void timed_out(int number)
     _exit(1);
 }
 
-/* What is about to be tried: it is the answer to "where did it hang?" */
+/* The command that is tried next, for when it hangs. */
 static void G_GNUC_PRINTF(1, 2) begin(const char *fmt, ...)
 {
     va_list list;
@@ -277,7 +277,7 @@ static void for_types(Sweep *s, const char *implements, TypeFn *fn)
     qobject_unref(answer);
 }
 
-/* What works can be undone. */
+/* A command that works can be undone. */
 static void try_pair(Sweep *s, QDict *first, QDict *second)
 {
     QDict *answer = qtest_qmp(s->qts, "%p", QOBJECT(first));

@@ -4,9 +4,9 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * A cell is one access: a function that QEMU has, a size from 1 byte to
- * 16 KiB, a place around a border between shared and private pages, in the
- * main thread with the BQL or in an I/O thread without it.  An access is
- * carried out or refused as a whole:
+ * 16 KiB, an offset around a border between shared and private pages, in the
+ * main thread with the BQL or in an I/O thread without it.  An access
+ * succeeds or fails as a whole:
  *
  * - if any byte is private, the caller gets an error, no byte of memory has
  *   changed, and no byte of it, shared ones included, is in the buffer;
@@ -97,7 +97,7 @@ static const uint16_t sizes[] = {
 typedef struct Table {
     QTestState *qts;
     uint8_t *ram[2];
-    /* What memory should hold, from border - REACH to border + REACH. */
+    /* The expected memory, from border - REACH to border + REACH. */
     uint8_t expected[2 * REACH];
     const Row *row;
     const Layout *layout;
@@ -190,7 +190,7 @@ static bool memory_is_right(void)
            !memcmp(memory(border), table.expected + REACH, REACH);
 }
 
-/* What comes before a page, or before the other backend, is accessed first. */
+/* The part before a page, or before the other backend, is accessed first. */
 static bool may_be_in_part(uint64_t gpa, uint64_t size)
 {
     const uint64_t next = ROUND_UP(gpa + 1, page_size());
@@ -269,7 +269,7 @@ static bool check_cell(uint64_t gpa, uint64_t size)
     if (status && may_be_in_part(gpa, size)) {
         forget_part(gpa, size);
     }
-    /* QEMU may write to the one before it sees the other. */
+    /* QEMU may write to the one before it checks the other. */
     if (!good && all_shared(table.layout, gpa, size)) {
         put_memory(table.layout);
     } else if (!memory_is_right()) {
@@ -289,7 +289,7 @@ static bool has_size(const Row *row, unsigned size)
 }
 
 /* Of @size bytes, how many come before the border: near both ends, all. */
-static bool is_place(unsigned before, unsigned size)
+static bool is_offset(unsigned before, unsigned size)
 {
     return before <= 8 || size - before <= 8 || before == 16 ||
            before == 64 || size - before == 16 || before == size / 2 ||
@@ -305,7 +305,7 @@ static bool check_border(uint64_t border)
             continue;
         }
         for (before = 0; before <= sizes[i]; before++) {
-            if (is_place(before, sizes[i]) &&
+            if (is_offset(before, sizes[i]) &&
                 border - before >= table.layout->border - REACH &&
                 border - before + sizes[i] <= table.layout->border + REACH &&
                 !check_cell(border - before, sizes[i])) {
@@ -380,7 +380,7 @@ static void test_row_iothread(const void *opaque)
 
 /* --- caches that are kept ---------------------------------------------- */
 
-/* A ring: nobody makes a part of it private, while it is kept. */
+/* A ring: no part of it becomes private while it is mapped. */
 static void check_kept(uint64_t before, uint64_t size)
 {
     const uint64_t gpa = GM_GPA - before;

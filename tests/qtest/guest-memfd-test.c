@@ -14,7 +14,7 @@ static const char *const policies[GUEST_MEMFD_CONTENT_POLICY__MAX] = {
     "auto", "default", "zero", "preserve",
 };
 
-/* What each policy means, [to private] last. */
+/* The mode of each policy, [to private] last. */
 static const GuestMemfdContentMode
 policy_modes[GUEST_MEMFD_CONTENT_POLICY__MAX][2] = {
     { MODE(ZERO), MODE(DEFAULT) },
@@ -38,7 +38,7 @@ static GuestMemfdContentMode expected_mode(const Cell *c)
     if (c->hint) {
         return c->hint == GMTD_ATTR_ZERO ? MODE(ZERO) : MODE(PRESERVE);
     }
-    /* The backend's policy goes before the manager's. */
+    /* The backend's policy has precedence over the manager's. */
     return policy_modes[c->backend ? c->backend : c->manager][c->to_private];
 }
 

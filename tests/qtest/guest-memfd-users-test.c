@@ -1,6 +1,6 @@
 /*
- * qtest: devices that are busy with a page, and devices that are given
- * private ones
+ * qtest: devices that map a page, and devices that are set up with private
+ * ones
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -53,7 +53,7 @@ static void test_map(void)
     gm_quit(qts);
 }
 
-/* A retry that nobody ends, and other things that happen meanwhile. */
+/* A retry to the timeout, and other things that happen meanwhile. */
 static void test_map_timeout(void)
 {
     QTestState *qts = gm_start();
@@ -66,7 +66,7 @@ static void test_map_timeout(void)
     g_assert_cmpint(g_get_monotonic_time() - begin, >=, 50000);
     g_assert_cmpuint(gm_stat(qts, "ram0", "stats.retries"), >, 0);
 
-    /* A reset clears the memory, and does not care who holds it. */
+    /* A reset clears the memory, mapped or not. */
     qtest_system_reset(qts);
     g_assert_cmpint(to_private(qts, BUFFER, GM_PAGE), ==, -EAGAIN);
     g_assert_cmpint(gm_unmap(qts), ==, 0);

@@ -1,5 +1,5 @@
 /*
- * What the qtests of guest memory conversion have in common
+ * Common code of the qtests of guest memory conversion
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

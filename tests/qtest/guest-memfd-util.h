@@ -1,5 +1,5 @@
 /*
- * What the qtests of guest memory conversion have in common
+ * Common code of the qtests of guest memory conversion
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -12,14 +12,14 @@
 #include "qobject/qdict.h"
 #include "qemu/units.h"
 
-/* What the tests convert: a multiple of any host's page size. */
+/* The unit of conversion in tests: a multiple of any host's page size. */
 #define GM_PAGE         (64 * KiB)
 /* Out of the way of everything that a PC has below 1 MiB. */
 #define GM_GPA          (16 * MiB)
 #define GM_RAM_SIZE     (64 * MiB)
 /* The second NUMA cell begins here. */
 #define GM_CELL         (32 * MiB)
-/* What the emulated provider fills memory with. */
+/* The byte that the emulated provider fills memory with. */
 #define GM_POISON       0xd5
 
 #define GM_MANAGER      "/objects/gmm0"
@@ -81,7 +81,7 @@ int64_t gm_unpin(QTestState *qts);
 int64_t gm_map(QTestState *qts, uint64_t gpa);
 int64_t gm_unmap(QTestState *qts);
 
-/* The state of the page at @gpa, as devices see it. */
+/* The state of the page at @gpa to devices. */
 bool gm_is_private(QTestState *qts, uint64_t gpa);
 
 /* --- contents of shared memory ----------------------------------------- */
@@ -103,8 +103,9 @@ uint64_t gm_get_int(QTestState *qts, const char *path, const char *property);
 
 /*
  * After @after more conversions the provider fails @count times with
- * @error, each time after @progress bytes were converted.  What changes no
- * page does not count: discarding, or sending back what had not changed.
+ * @error, each time after @progress bytes were converted.  Calls that change
+ * no page do not count: discarding, or converting back pages that had not
+ * changed.
  */
 void gm_fault(QTestState *qts, int error, uint32_t after, uint32_t count,
               uint64_t progress);

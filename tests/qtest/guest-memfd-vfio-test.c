@@ -17,13 +17,13 @@
 #define CELL            (8 * MiB)
 #define RAM_END         (2 * CELL)
 #define HOLE            0xa0000         /* until 1 MiB: not only RAM */
-#define DIMM            (4 * GiB)       /* where it comes to be */
+#define DIMM            (4 * GiB)       /* its address */
 #define DIMM_SIZE       (4 * MiB)
 #define WINDOW_PAGES    32
 #define SEED_DEFAULT    20260214
 #define STEPS_DEFAULT   400
 
-/* What a guest's ACPI code uses: a bus is selected, a slot ejected. */
+/* As a guest's ACPI code does it: a bus is selected, a slot ejected. */
 #define PCIHP_EJECT     (0xcc0 + 0x08)
 #define PCIHP_BUS       (0xcc0 + 0x10)
 
@@ -249,7 +249,7 @@ static void step_fault(Machine *m)
     gm_fault(m->qts, 0, 0, 0, 0);
 }
 
-/* Somebody else holds a page. */
+/* Another device maps a page. */
 static void step_held(Machine *m)
 {
     Range r = random_range(m);

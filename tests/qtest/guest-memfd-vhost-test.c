@@ -21,7 +21,7 @@
 #define HEADER      12
 #define FRAME       60
 #define WAIT_US     (20 * G_USEC_PER_SEC)
-/* What does not come in that time does not come. */
+/* A packet that does not arrive in that time is lost. */
 #define QUIET_US    (G_USEC_PER_SEC / 2)
 
 static char tap[IFNAMSIZ];
@@ -200,7 +200,7 @@ static void test_ring_in_use(void)
 }
 
 /* QEMU serves the queue itself, and finds nothing there. */
-/* A ring is mapped from the moment that the driver has given its address. */
+/* A ring is mapped when the driver sets its address. */
 static void test_ring_private(void)
 {
     GmQueue q = { };

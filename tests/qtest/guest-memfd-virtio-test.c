@@ -159,7 +159,7 @@ static void test_ring_busy(const void *args)
  */
 typedef struct Straddle {
     const char *args;
-    int desc, avail, used;      /* from the border; 0: nowhere near */
+    int desc, avail, used;      /* from the border; 0: none near */
 } Straddle;
 
 static void test_straddle(const void *opaque)
@@ -323,7 +323,7 @@ static void test_indirect(void)
     gm_queue_end(&q);
 }
 
-/* Nobody could tell the driver that a request with a private status failed. */
+/* A request with a private status could not be failed. */
 static void test_blk_status(void)
 {
     GmQueue q = { };
@@ -420,7 +420,7 @@ static void test_reporting(void)
     gm_to_shared(q.qts, GM_CELL, GM_PAGE);
     gm_assert_filled(q.qts, GM_CELL, 2 * MiB);
 
-    /* What is shared is freed, by a request that comes after. */
+    /* Shared memory is freed by the next request. */
     qvirtqueue_kick(q.qts, &q.dev->vdev, report,
                     qvirtqueue_add(q.qts, report, GM_CELL, 2 * MiB, true,
                                    false));

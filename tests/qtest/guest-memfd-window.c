@@ -1,5 +1,5 @@
 /*
- * Guest memory as the host sees it, private pages as well
+ * Guest memory in the host, with its private pages
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

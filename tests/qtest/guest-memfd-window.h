@@ -1,5 +1,5 @@
 /*
- * Guest memory as the host sees it, private pages as well
+ * Guest memory in the host, with its private pages
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -9,7 +9,7 @@
 
 #include "libqtest.h"
 
-/* What private pages hold, and nothing else does. */
+/* A pattern that only private pages have. */
 #define GM_CANARY       0x5a
 
 /*

@@ -130,7 +130,7 @@ async def series_of(prometheus, panel, start, end):
         for series in data['result']:
             points = [(float(t) - start, float(v)) for t, v
                       in series['values']]
-            # What never happened would only fill the legend.
+            # Series without events would only fill the legend.
             if any(value > 0 for _, value in points):
                 yield label_of(target.legend, series['metric']), points
 

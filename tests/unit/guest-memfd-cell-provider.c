@@ -99,7 +99,7 @@ static int cell_convert(GuestMemfdProvider *provider, GuestMemfdBlock *block,
     const CellFault *f = take_fault();
     const uint64_t done = progress_of(f, size, back);
 
-    cell_check_what_is_seen();
+    cell_check_visible();
     if (done) {
         touch(block, offset, done, direction, mode);
         g_assert_cmpint(emulated_convert(provider, block, offset, done,
@@ -125,7 +125,7 @@ static int cell_discard(GuestMemfdProvider *provider, GuestMemfdBlock *block,
     const unsigned end = cell_page_of(block, offset + size);
     unsigned page;
 
-    cell_check_what_is_seen();
+    cell_check_visible();
     for (page = cell_page_of(block, offset); page < end; page++) {
         EXPECT(cell_changes(page) && !cell_is_shared(page));
         the.touched |= 1 << page;

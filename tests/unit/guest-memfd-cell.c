@@ -32,11 +32,11 @@ void cell_describe(void)
     unsigned i;
 
     g_test_message("%s intent %d policy %d pages %u+%u without %u, listener "
-                   "%u agrees to %u then %d, impatient %d",
+                   "%u agrees to %u then %d, no_retry %d",
                    GuestMemfdDirection_str(c->ask.direction), c->ask.intent,
                    c->ask.policy, c->shape.first, c->shape.pages,
                    c->shape.right, c->listener, c->agrees, c->refusal,
-                   c->impatient);
+                   c->no_retry);
     for (i = 0; i < GUEST_MEMFD_DIRECTION__MAX; i++) {
         g_test_message("  %s: default %d zero %d preserve %d",
                        GuestMemfdDirection_str(i), c->offer.how[i][0],
@@ -56,7 +56,7 @@ static size_t page_size(void)
 
 bool cell_worth_another_try(int error)
 {
-    return !the.cell.impatient && (error == -EAGAIN || error == -EINTR);
+    return !the.cell.no_retry && (error == -EAGAIN || error == -EINTR);
 }
 
 /* Bytes are lost on the way back from a failure. */
@@ -132,8 +132,8 @@ static void write_secret(unsigned page)
     w[page_size() / sizeof(*w) - 1] = secret(page);
 }
 
-/* At any time: nobody is shown what was not promised to be shown. */
-void cell_check_what_is_seen(void)
+/* At any time: no byte can be read before it may be. */
+void cell_check_visible(void)
 {
     unsigned page;
 
@@ -149,13 +149,13 @@ void cell_check_what_is_seen(void)
 
 static int witness_populate(RamDiscardListener *rdl, MemoryRegionSection *s)
 {
-    cell_check_what_is_seen();
+    cell_check_visible();
     return 0;
 }
 
 static void witness_discard(RamDiscardListener *rdl, MemoryRegionSection *s)
 {
-    cell_check_what_is_seen();
+    cell_check_visible();
 }
 
 /* The last call was the last try of a way back, and this is its range. */
@@ -195,13 +195,13 @@ static void note_refusal(void)
     }
 }
 
-/* Everything is as before, and whoever refused agrees the next time. */
+/* Everything is as before, and a listener that refused agrees the next time. */
 static void on_sleep(Rig *r)
 {
     unsigned page, i;
 
     note_refusal();
-    EXPECT(!the.fatal && !the.cell.impatient && !the.way_back.failed);
+    EXPECT(!the.fatal && !the.cell.no_retry && !the.way_back.failed);
     for (page = 0; page < PAGES; page++) {
         EXPECT(cell_is_shared(page) == starts_shared(page));
         EXPECT(is_recorded_shared(page) == starts_shared(page));
@@ -247,7 +247,7 @@ static void prepare(void)
     }
     the.rig->engine.provider->offer = the.cell.offer;
     the.rig->engine.content_policy = the.cell.ask.policy;
-    the.rig->engine.retry_timeout_ms = the.cell.impatient ? 0 : UINT32_MAX;
+    the.rig->engine.retry_timeout_ms = the.cell.no_retry ? 0 : UINT32_MAX;
     the.calls = the.touched = the.broken_pages = the.fatal = 0;
     the.refused = false;
     memset(&the.way_back, 0, sizeof(the.way_back));
@@ -286,7 +286,7 @@ static int expected_result(void)
     return the.fatal;
 }
 
-/* What the provider holds is what QEMU recorded; else it is private. */
+/* The provider's state is QEMU's record; else it is private. */
 static void check_state(unsigned page, bool failed)
 {
     const bool shared = failed || !cell_changes(page) ? starts_shared(page)
@@ -316,7 +316,7 @@ static bool kept_on_the_way(void)
             how(MODE_PRESERVE) == KERNEL);
 }
 
-/* Never is a page given the bytes of another one. */
+/* No page gets the bytes of another one. */
 static void check_contents(unsigned page, bool failed)
 {
     const bool lost = failed && (cell_is_lossy() || !kept_on_the_way());
@@ -349,7 +349,7 @@ static void check_listeners(void)
             bool shared = test_bit(bit, l->block->attributes->bitmap);
             bool mapped = test_bit(bit, l->mapped);
 
-            /* Who refused to get pages back goes without them. */
+            /* A listener that refused to get pages back has none. */
             EXPECT(mapped == shared ||
                    (!mapped && the.refused &&
                     the.cell.ask.direction == TO_PRIVATE));
@@ -389,7 +389,7 @@ static void check(const GuestMemfdResult *outcome, int ret)
     }
     check_listeners();
     check_counters(outcome, ret);
-    cell_check_what_is_seen();
+    cell_check_visible();
 }
 
 /* --- a cell ------------------------------------------------------------ */

@@ -4,8 +4,8 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * One request on two blocks of real memory, of 8 pages each, with three
- * listeners.  What must come out of it is known from what failed, without
- * a look at the engine.
+ * listeners.  The expected result follows from what failed, without the
+ * engine.
  */
 
 #ifndef TESTS_UNIT_GUEST_MEMFD_CELL_H
@@ -44,10 +44,10 @@ typedef struct Cell {
     unsigned listener;          /* CELL_LISTENERS: none refuses */
     unsigned agrees;            /* to so many, then refuses */
     int refusal;
-    bool impatient;
+    bool no_retry;
 } Cell;
 
-/* The cell that runs, and what was seen of it. */
+/* The cell that runs, and its results. */
 typedef struct CellState {
     Rig *rig;
     Cell cell;
@@ -98,8 +98,8 @@ unsigned cell_page_of(const GuestMemfdBlock *block, uint64_t offset);
 bool cell_changes(unsigned page);
 bool cell_is_shared(unsigned page);
 uint64_t *cell_words(unsigned page);
-/* At any time: nobody is shown what was not promised to be shown. */
-void cell_check_what_is_seen(void);
+/* At any time: no byte can be read before it may be. */
+void cell_check_visible(void);
 void cell_describe(void);
 
 #define EXPECT(condition) \

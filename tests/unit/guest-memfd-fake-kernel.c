@@ -1,5 +1,5 @@
 /*
- * A KVM made of paper, for the KVM providers of guest memory conversion
+ * A fake KVM, for the KVM providers of guest memory conversion
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -263,7 +263,7 @@ static void scratch_to_shared(uint64_t flags)
                     page_size());
 }
 
-/* What is shown here may be asked for later, and nothing else. */
+/* Only flags that worked here may be sent later. */
 static int set_scratch(const struct kvm_guest_memfd_attributes *a)
 {
     int ret = check(a, page_size());

@@ -1,5 +1,5 @@
 /*
- * A KVM made of paper, for the KVM providers of guest memory conversion
+ * A fake KVM, for the KVM providers of guest memory conversion
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
@@ -28,7 +28,7 @@
 #define FLAG_ZERO       KVM_GUEST_MEMFD_FLAG_ZERO
 #define FLAG_PRESERVE   KVM_GUEST_MEMFD_FLAG_PRESERVE
 
-/* What the kernel writes over bytes that it was not told to keep. */
+/* The byte that the kernel writes over bytes that it need not preserve. */
 #define FAKE_SCRAMBLED  0xd5d5d5d5d5d5d5d5ULL
 
 typedef struct FakeMemory {
@@ -54,7 +54,7 @@ typedef struct FakeFault {
 } FakeFault;
 
 /*
- * What the ioctl does other than its contract says.  With LIE_ACCESSIBLE
+ * Violations of the ioctl's contract.  With LIE_ACCESSIBLE
  * private memory can be read; LIE_FORGETS loses bytes that were to be
  * preserved, and LIE_NOT_CLEARED keeps those that were to be zero.
  */
@@ -71,12 +71,12 @@ typedef enum FakeLie {
 } FakeLie;
 
 typedef struct FakeKernel {
-    /* What it claims: numbers of capabilities, 0 for none. */
+    /* Claims: numbers of capabilities, 0 for none. */
     bool no_guest_memfd;
     unsigned in_place_cap;
     int in_place_value;             /* that of the capability */
     unsigned modes_cap;
-    /* What it does. */
+    /* Abilities. */
     uint64_t file_flags;            /* that can be created */
     bool in_place;
     bool content_modes;
@@ -84,7 +84,7 @@ typedef struct FakeKernel {
     bool one_way;                   /* pages cannot become private */
     bool no_private_memory;         /* for this kind of VM */
     uint64_t modes[GUEST_MEMFD_DIRECTION__MAX];
-    /* What fails: negative errno values. */
+    /* Failures: negative errno values. */
     int create_error;
     bool cannot_map;
     int scratch_error;              /* of the ioctl, while probing */
@@ -108,7 +108,7 @@ typedef struct FakeKernel {
 
     FakeMemory memories[FAKE_MEMORIES];
     unsigned n_memories;
-    GString *log;                   /* NULL: nobody reads it */
+    GString *log;                   /* NULL: no reader */
 } FakeKernel;
 
 extern FakeKernel fake;
@@ -137,7 +137,7 @@ void fake_expect_log(const char *lines);
 /* --- looking at it ------------------------------------------------------ */
 
 bool fake_is_private(const FakeMemory *m, unsigned page);
-/* As the kernel sees it, which the guest does as well. */
+/* The state in the kernel, and so for the guest. */
 uint64_t *fake_words(FakeMemory *m, unsigned page);
 /* Does the page take up memory? */
 bool fake_is_present(const FakeMemory *m, unsigned page);

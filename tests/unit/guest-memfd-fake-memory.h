@@ -1,5 +1,5 @@
 /*
- * What system/physmem.c is to accesses of guest memory, fake
+ * A fake of system/physmem.c, for accesses of guest memory
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -1,5 +1,5 @@
 /*
- * What the rest of QEMU is to a RAM block, made of paper
+ * A fake of the rest of QEMU, for a RAM block
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -1,9 +1,9 @@
 /*
- * A VM on the KVM made of paper
+ * A VM on the fake KVM
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * What the rest of QEMU is to accel/kvm/kvm-guest-memfd.c.
+ * A fake of the rest of QEMU, for accel/kvm/kvm-guest-memfd.c.
  */
 
 #include "qemu/osdep.h"
@@ -62,7 +62,7 @@ bool guest_memfd_has_provider(void)
 
 /* --- locks --------------------------------------------------------------- */
 
-/* Nobody inhibits ioctls here: they only have to be begun and ended. */
+/* Ioctls are not inhibited here: they only have to be begun and ended. */
 static __thread bool begun;
 
 void accel_ioctl_begin(void)
@@ -269,12 +269,12 @@ void kvm_guest_memfd_unguard(void *host)
     guarded(host)->host = NULL;
 }
 
-int kvm_guest_memfd_heal(void *host, uint64_t size)
+int kvm_guest_memfd_remap(void *host, uint64_t size)
 {
     const FakeFault *f = fake_take_fault(TO_SHARED);
     FakeMemory *m = guarded(host);
 
-    fake_note(m, "heal %u+%u",
+    fake_note(m, "remap %u+%u",
               (unsigned)(((uint8_t *)host - m->host) / page_size()),
               (unsigned)(size / page_size()));
     return f ? f->error : 0;

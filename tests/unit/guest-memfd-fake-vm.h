@@ -1,5 +1,5 @@
 /*
- * A VM on the KVM made of paper
+ * A VM on the fake KVM
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
@@ -31,7 +31,7 @@ Rig *vm_new_two_backings(void);
 /* With the fake kernel. */
 void vm_free(Rig *rig);
 
-/* The guest's hypercall; returns what the guest is told. */
+/* The guest's hypercall; returns the answer to the guest. */
 uint64_t vm_ask(uint64_t gpa, uint64_t pages, uint64_t attributes);
 
 /* Does an access of the guest say whether it is private?  No, by default. */

@@ -1,5 +1,5 @@
 /*
- * What KVM and an x86 machine are to sw-protected-guest, made of paper
+ * A fake of KVM and an x86 machine, for sw-protected-guest
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

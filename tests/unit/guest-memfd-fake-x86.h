@@ -1,5 +1,5 @@
 /*
- * What KVM and an x86 machine are to sw-protected-guest, made of paper
+ * A fake of KVM and an x86 machine, for sw-protected-guest
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -12,7 +12,7 @@
 typedef struct FakeX86 {
     uint64_t vm_types;          /* that KVM has: a bit each */
     bool has_hypercall;
-    uint64_t hypercalls;        /* that it was told to pass on */
+    uint64_t hypercalls;        /* that it was set up to pass on */
     bool no_machine;
 } FakeX86;
 
@@ -22,7 +22,7 @@ void fake_x86_start(OnOffAuto smm);
 OnOffAuto fake_x86_smm(void);
 /* The type that KVM's VM gets for @cgs. */
 int fake_x86_vm_type(Object *cgs);
-/* What becomes of @value, register @reg of a leaf of CPUID, with @cgs. */
+/* Register @reg of a leaf of CPUID with @cgs, @value without. */
 uint32_t fake_x86_cpuid(Object *cgs, uint32_t leaf, int reg, uint32_t value);
 
 #endif /* TESTS_UNIT_GUEST_MEMFD_FAKE_X86_H */

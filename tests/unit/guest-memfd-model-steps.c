@@ -13,7 +13,7 @@
 #define STUCK   150
 
 /* Where a guest page is; the last one shows pages of block 0 again. */
-static const Place places[] = {
+static const MemoryRange ranges[] = {
     { 0, 70, 0, 0 },
     { 80, 130, 1, 0 },
     { 210, 4, -1, 0, true },
@@ -23,29 +23,29 @@ static const Place places[] = {
 
 const unsigned model_block_pages[MODEL_BLOCKS] = { 70, 130, 64 };
 
-const Place *model_place(unsigned gpa)
+const MemoryRange *model_find_range(unsigned gpa)
 {
     unsigned i;
 
-    for (i = 0; i < ARRAY_SIZE(places); i++) {
-        if (gpa >= places[i].gpa && gpa - places[i].gpa < places[i].pages) {
-            return &places[i];
+    for (i = 0; i < ARRAY_SIZE(ranges); i++) {
+        if (gpa >= ranges[i].gpa && gpa - ranges[i].gpa < ranges[i].pages) {
+            return &ranges[i];
         }
     }
     return NULL;
 }
 
-const Place *model_nth_place(unsigned n)
+const MemoryRange *model_nth_range(unsigned n)
 {
-    return n < ARRAY_SIZE(places) ? &places[n] : NULL;
+    return n < ARRAY_SIZE(ranges) ? &ranges[n] : NULL;
 }
 
-const Place *model_only_place(const Step *s)
+const MemoryRange *model_only_range(const Step *s)
 {
-    const Place *place = model_place(s->gpa);
+    const MemoryRange *range = model_find_range(s->gpa);
 
-    return place && !place->mmio &&
-           s->gpa + s->pages <= place->gpa + place->pages ? place : NULL;
+    return range && !range->mmio &&
+           s->gpa + s->pages <= range->gpa + range->pages ? range : NULL;
 }
 
 /* --- steps ------------------------------------------------------------- */

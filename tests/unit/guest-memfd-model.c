@@ -12,7 +12,7 @@
 #define BLOCKS      MODEL_BLOCKS
 #define MAX_PAGES   130
 
-/* What a page reads; nothing is known after "default" was all it got. */
+/* The contents of a page; unknown after "default". */
 typedef struct Page {
     bool shared;
     bool known;
@@ -67,17 +67,17 @@ static void write_pages(Model *m, const Step *s)
     unsigned gpa, i;
 
     for (gpa = s->gpa; gpa < s->gpa + MIN(s->pages, 4); gpa++) {
-        const Place *place = model_place(gpa);
+        const MemoryRange *range = model_find_range(gpa);
         unsigned page;
 
-        if (!place || place->mmio) {
+        if (!range || range->mmio) {
             continue;
         }
-        page = gpa - place->gpa + place->first;
-        m->pages[place->block][page].known = true;
-        m->pages[place->block][page].value = s->value;
+        page = gpa - range->gpa + range->first;
+        m->pages[range->block][page].known = true;
+        m->pages[range->block][page].value = s->value;
         for (i = 0; m->emulated && i < words; i++) {
-            host(m, place->block, page)[i] = s->value;
+            host(m, range->block, page)[i] = s->value;
         }
     }
 }
@@ -119,19 +119,19 @@ static GuestMemfdDecision decide(const Model *m, const Step *s, int block)
     return guest_memfd_decide(&question, &engine->provider->offer);
 }
 
-/* What must be refused; @block is who counts it. */
+/* The expected refusal; @block counts it. */
 static int refusal(const Model *m, const Step *s, int *block)
 {
     unsigned gpa;
 
     for (gpa = s->gpa; gpa < s->gpa + s->pages; gpa++) {
-        const Place *place = model_place(gpa);
+        const MemoryRange *range = model_find_range(gpa);
         int error = 0;
 
         *block = -1;
-        if (place && !place->mmio) {
-            *block = place->block;
-            error = decide(m, s, place->block).error;
+        if (range && !range->mmio) {
+            *block = range->block;
+            error = decide(m, s, range->block).error;
         } else if (s->direction == TO_PRIVATE) {
             error = -EINVAL;
         }
@@ -150,16 +150,16 @@ static bool listener_refused(const Model *m)
 /* All pages of the request change, and lie in one piece. */
 static bool is_one_run(const Model *m, const Step *s)
 {
-    const Place *place = model_only_place(s);
+    const MemoryRange *range = model_only_range(s);
     unsigned gpa;
 
-    for (gpa = s->gpa; place && gpa < s->gpa + s->pages; gpa++) {
-        if (m->pages[place->block][gpa - place->gpa + place->first].shared ==
+    for (gpa = s->gpa; range && gpa < s->gpa + s->pages; gpa++) {
+        if (m->pages[range->block][gpa - range->gpa + range->first].shared ==
             (s->direction == TO_SHARED)) {
             return false;
         }
     }
-    return place;
+    return range;
 }
 
 /* The kernel is asked to, so that a request of several runs can fail. */
@@ -203,19 +203,19 @@ static uint64_t convert_model(Model *m, const Step *s, bool failed)
     unsigned gpa, i;
 
     for (gpa = s->gpa; gpa < s->gpa + s->pages; gpa++) {
-        const Place *place = model_place(gpa);
+        const MemoryRange *range = model_find_range(gpa);
         Counts *counts;
         Page *p;
 
-        if (!place || place->mmio) {
+        if (!range || range->mmio) {
             continue;
         }
-        p = &m->pages[place->block][gpa - place->gpa + place->first];
-        counts = &m->counts[place->block];
-        touched[place->block] = true;
+        p = &m->pages[range->block][gpa - range->gpa + range->first];
+        counts = &m->counts[range->block];
+        touched[range->block] = true;
         if (p->shared != shared) {
-            convert_contents(m, s, place->block,
-                             gpa - place->gpa + place->first, failed);
+            convert_contents(m, s, range->block,
+                             gpa - range->gpa + range->first, failed);
         }
         if (failed) {
             continue;
@@ -281,7 +281,7 @@ static void check_blocks(const Model *m)
             g_assert_cmpint(test_bit(page, block->attributes->bitmap), ==,
                             m->pages[i][page].shared);
         }
-        for (page = 0; page < GUEST_MEMFD_ERRNO_PLACES; page++) {
+        for (page = 0; page < GUEST_MEMFD_ERRNO_BUCKETS; page++) {
             failures += c->failures[page];
         }
         g_assert_cmpuint(c->requests, ==, want->requests);
@@ -298,10 +298,10 @@ static void check_touched(const Model *m, const Step *s)
     unsigned gpa;
 
     for (gpa = s->gpa; gpa < s->gpa + s->pages; gpa++) {
-        const Place *place = model_place(gpa);
+        const MemoryRange *range = model_find_range(gpa);
 
-        if (place && !place->mmio) {
-            check_contents(m, place->block, gpa - place->gpa + place->first);
+        if (range && !range->mmio) {
+            check_contents(m, range->block, gpa - range->gpa + range->first);
         }
     }
 }
@@ -413,7 +413,7 @@ void model_check_all(const Model *m)
 Model *model_new(const char *provider_type)
 {
     Model *m = g_new0(Model, 1);
-    const Place *place;
+    const MemoryRange *range;
     unsigned i, page;
 
     m->rig = rig_new(provider_type);
@@ -430,12 +430,12 @@ Model *model_new(const char *provider_type)
             m->pages[i][page] = (Page) { .shared = true, .known = true };
         }
     }
-    for (i = 0; (place = model_nth_place(i)); i++) {
-        if (place->mmio) {
-            rig_map_other(m->rig, place->gpa, place->pages);
+    for (i = 0; (range = model_nth_range(i)); i++) {
+        if (range->mmio) {
+            rig_map_other(m->rig, range->gpa, range->pages);
         } else {
-            rig_map(m->rig, place->gpa, m->rig->blocks[place->block],
-                    place->first, place->pages);
+            rig_map(m->rig, range->gpa, m->rig->blocks[range->block],
+                    range->first, range->pages);
         }
     }
     rig_listen(m->rig, m->rig->blocks[1], 10, 100);

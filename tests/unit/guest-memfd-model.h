@@ -3,8 +3,8 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * One page after the other, without runs, locks or bitmaps.  Each step is
- * carried out by the real engine and by the model, and the two compared:
+ * One page after the other, without runs, locks or bitmaps.  The real engine
+ * and the model do each step, and the two are compared:
  * state, contents, listeners' views and counters.
  */
 
@@ -17,25 +17,25 @@
 #define MODEL_BLOCKS    3
 
 /* A piece of guest memory; like all numbers here, in pages. */
-typedef struct Place {
+typedef struct MemoryRange {
     unsigned gpa, pages;
     int block;
     unsigned first;
     bool mmio;
-} Place;
+} MemoryRange;
 
 extern const unsigned model_block_pages[MODEL_BLOCKS];
 
 /* NULL where there is nothing. */
-const Place *model_place(unsigned gpa);
-const Place *model_nth_place(unsigned n);
+const MemoryRange *model_find_range(unsigned gpa);
+const MemoryRange *model_nth_range(unsigned n);
 /* The memory that all of @s is about; NULL if it is not one piece. */
-const Place *model_only_place(const Step *s);
+const MemoryRange *model_only_range(const Step *s);
 
 /* The steps that only prepare others: for the engine, and so for the model. */
 void model_change_policy(Rig *rig, const Step *s);
 void model_arm_fault(Rig *rig, const Step *s);
-/* How far a fault gets that the conversion @s may meet. */
+/* The progress of a fault that the conversion @s may run into. */
 void model_set_progress(Rig *rig, const Step *s);
 unsigned model_armed_faults(const Rig *rig);
 bool model_is_emulated(const Rig *rig);

@@ -124,7 +124,7 @@ static bool any_held(const Rig *rig)
     return false;
 }
 
-/* GLib's is hidden by this one: a test need not wait to see a retry. */
+/* This one replaces GLib's: a test need not wait for a retry. */
 void g_usleep(gulong microseconds)
 {
     Rig *rig = current;
@@ -361,7 +361,7 @@ static GuestMemfdInterrupt interrupted(GuestMemfdEngine *engine)
     return qatomic_read(&container_of(engine, Rig, engine)->interrupted);
 }
 
-/* Nobody is kept out, and nothing is half done. */
+/* No lock is held, and nothing is half done. */
 static void between_slices(GuestMemfdEngine *engine)
 {
     Rig *rig = container_of(engine, Rig, engine);

@@ -3,12 +3,12 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The real engine on a machine made of paper: a map of guest-physical
+ * The real engine on a fake machine: a map of guest-physical
  * memory, blocks with hand-made RamBlockAttributes, listeners that keep
- * their view, a BQL, and a provider that writes down what it is told and
- * fails on request.  Whatever the engine promises at each call (which
- * locks it holds, which pages it asks for, that it sleeps with nothing
- * held) is asserted here, for all tests.
+ * their view, a BQL, and a provider that logs its calls and fails on
+ * request.  All that the engine promises at each call (which locks it holds,
+ * which pages it asks for, that it sleeps with nothing held) is asserted
+ * here, for all tests.
  *
  * Numbers are pages, unless a name says bytes.
  */

@@ -5,8 +5,8 @@
  *
  * Three blocks are mapped twice, in opposite orders, so that requests that
  * span blocks would wait for each other if they could.  The last one has a
- * listener, which brings the BQL into play, and only there: under the BQL
- * nobody meets anybody.
+ * listener, which brings the BQL into play, and only there: conversions
+ * under the BQL do not race.
  */
 
 #ifndef TESTS_UNIT_GUEST_MEMFD_VCPUS_H
@@ -27,7 +27,7 @@ typedef struct Vcpu {
     Rig *rig;
     unsigned index;
     uint32_t random;
-    bool own_pages;                 /* that nobody else converts */
+    bool own_pages;                 /* that no other vCPU converts */
 
     uint64_t answers;
     uint64_t failures;
@@ -35,7 +35,7 @@ typedef struct Vcpu {
     uint64_t asked;                 /* of the requests that succeeded */
 } Vcpu;
 
-/* Those who look at it end. */
+/* Threads that check it end. */
 extern bool vcpus_stop;
 
 Rig *vcpus_rig(const char *provider);

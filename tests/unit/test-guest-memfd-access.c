@@ -1,5 +1,5 @@
 /*
- * A copy to or from guest memory does not meet a private page
+ * A copy to or from guest memory does not access a private page
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
@@ -43,7 +43,7 @@ static Rig *start(void)
     return rig;
 }
 
-/* What the emulated provider is asked for goes through a test first. */
+/* Calls of the emulated provider go through a test first. */
 static int (*real_convert)(GuestMemfdProvider *, GuestMemfdBlock *, uint64_t,
                            uint64_t, GuestMemfdDirection,
                            GuestMemfdContentMode, uint64_t *);
@@ -295,7 +295,7 @@ static void test_failed_map(void)
     rig_free(rig);
 }
 
-/* So many at once that the memory of threads that ended is given back. */
+/* So many at once that the memory of ended threads is freed. */
 #define LIBRARY_THREADS 16
 
 typedef struct Library {

@@ -3,8 +3,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * QEMU's own system/ram-block-attributes.c, on a memory region made of
- * paper.
+ * QEMU's own system/ram-block-attributes.c, on a fake memory region.
  */
 
 #include "qemu/osdep.h"
@@ -20,7 +19,7 @@
 static MemoryRegion mr;
 static RAMBlock block = { .mr = &mr };
 
-/* What the listener was told of: a bit for each page. */
+/* The pages that the listener was notified of: a bit for each page. */
 static unsigned populated;
 static int room;
 

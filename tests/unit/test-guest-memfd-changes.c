@@ -52,7 +52,7 @@ static void set_default(Rig *rig)
                 GUEST_MEMFD_CONTENT_POLICY_DEFAULT);
 }
 
-/* A guest must not hear "zero" about pages that nobody cleared. */
+/* A guest must not get "zero" for pages that were not cleared. */
 static void test_policy(void)
 {
     Rig *rig = private_block();
@@ -74,7 +74,7 @@ static void set_preserve(Rig *rig)
                 GUEST_MEMFD_CONTENT_POLICY_PRESERVE);
 }
 
-/* A refusal is told and counted, whenever it comes. */
+/* A refusal is reported and counted at any time. */
 static void test_policy_refuses(void)
 {
     Rig *rig = private_block();
@@ -90,11 +90,11 @@ static void test_policy_refuses(void)
     g_assert_cmpint(outcome.decision.mode, ==, MODE_PRESERVE);
     g_assert_cmpuint(block->stats.counters.realisations[REFUSED], ==, 1);
     g_assert_cmpuint(block->stats.counters.failures[
-                         guest_memfd_errno_place(-EOPNOTSUPP)], ==, 1);
+                         guest_memfd_errno_bucket(-EOPNOTSUPP)], ==, 1);
     g_assert_cmpuint(rig->engine.rejected[
-                         guest_memfd_errno_place(-EOPNOTSUPP)], ==, 0);
+                         guest_memfd_errno_bucket(-EOPNOTSUPP)], ==, 0);
 
-    /* Nobody has to listen. */
+    /* The callback may be NULL. */
     block->content_policy = GUEST_MEMFD_CONTENT_POLICY_AUTO;
     between_lookups(rig, set_preserve);
     g_assert_cmpint(rig_ask(rig, TO_SHARED, UNSPECIFIED, 0, 4, NULL), ==,
@@ -254,7 +254,7 @@ static void convert_it_meanwhile(Rig *rig)
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 0, 4), ==, 0);
 }
 
-/* Who comes second finds the work done, and succeeds. */
+/* The second request finds the work done, and succeeds. */
 static void test_already_done(void)
 {
     Rig *rig = rig_new_simple(16);

@@ -3,7 +3,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * What the log lines mean: guest-memfd-rig.h.
+ * The lines of the log are explained in guest-memfd-rig.h.
  */
 
 #include "qemu/osdep.h"
@@ -64,7 +64,7 @@ static void test_order_to_shared(void)
     rig_free(rig);
 }
 
-/* Nothing is seen before all of the request is converted. */
+/* Nothing is published before all of the request is converted. */
 static void test_order_of_runs(void)
 {
     Rig *rig = rig_new_simple(64);
@@ -336,7 +336,7 @@ static void check_one_run(Rig *rig, unsigned first, unsigned pages)
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, first, pages), ==, 0);
     rig_expect_log(rig, "");
     rig_check(rig);
-    /* What lies around the run is shared already. */
+    /* The pages around the run are shared already. */
     expect_ok(rig, TO_SHARED, 0, 200, back);
     rig_expect_state(rig->blocks[0], "S200");
 }

@@ -3,7 +3,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * What the log lines mean: guest-memfd-rig.h.
+ * The lines of the log are explained in guest-memfd-rig.h.
  */
 
 #include "qemu/osdep.h"
@@ -16,7 +16,7 @@
 
 static uint64_t failures(const GuestMemfdBlock *block, int error)
 {
-    return block->stats.counters.failures[guest_memfd_errno_place(error)];
+    return block->stats.counters.failures[guest_memfd_errno_bucket(error)];
 }
 
 /* --- pages in use ------------------------------------------------------ */
@@ -88,7 +88,7 @@ static void test_give_up(void)
     rig_free(rig);
 }
 
-static void test_no_patience(void)
+static void test_no_timeout(void)
 {
     Rig *rig = rig_one_block();
 
@@ -170,7 +170,7 @@ static void test_way_back_mode(void)
     rig_free(rig);
 }
 
-/* No byte is thrown away of a run that comes after the one that failed. */
+/* No byte is discarded of a run after the one that failed. */
 static void test_discard_no_more(void)
 {
     Rig *rig = rig_one_block();
@@ -205,7 +205,7 @@ static void test_discard_fails(void)
     rig_free(rig);
 }
 
-/* The listeners that agreed before are told; those after know nothing. */
+/* The listeners before it get a discard, those after it nothing. */
 static void test_listener_refuses(void)
 {
     Rig *rig = rig_one_block();
@@ -224,12 +224,12 @@ static void test_listener_refuses(void)
                        "convert a 4+4 to-private preserve [P]\n");
     rig_expect_state(rig->blocks[0], "P16");
     g_assert_cmpuint(failures(rig->blocks[0], -ENOSPC), ==, 1);
-    g_assert_cmpstr(guest_memfd_errno_name(guest_memfd_errno_place(-ENOSPC)),
+    g_assert_cmpstr(guest_memfd_errno_name(guest_memfd_errno_bucket(-ENOSPC)),
                     ==, "ENOSPC");
     rig_free(rig);
 }
 
-/* Listeners are told of a discard for the runs that they had agreed to. */
+/* Listeners get a discard for the runs that they had populated. */
 static void test_listener_refuses_later(void)
 {
     Rig *rig = rig_one_block();
@@ -287,7 +287,7 @@ static void test_rollback_to_private(void)
     rig_free(rig);
 }
 
-/* The second block fails: nobody has seen a page of the first one. */
+/* The second block fails: no page of the first one was published. */
 static void test_rollback_to_shared(void)
 {
     Rig *rig = rig_two_blocks();
@@ -348,7 +348,7 @@ static void test_last_listener_refuses(void)
     g_assert_cmpuint(rig->blocks[0]->stats.counters.rollbacks, ==, 1);
     g_assert_cmpuint(rig->blocks[1]->stats.counters.rollbacks, ==, 1);
 
-    /* Nothing of it is left: the next rollback tells no listener. */
+    /* Nothing of it is left: the next rollback notifies no listener. */
     rig->listeners[0].agrees = INT_MAX;
     rig->convert_fault = (RigFault) { .after = 1, .count = 1,
                                       .error = -ENOMEM };
@@ -362,7 +362,7 @@ static void test_last_listener_refuses(void)
     rig_free(rig);
 }
 
-/* What one request changed is none of the next one's business. */
+/* A request does not roll back the changes of the last one. */
 static void test_changed_is_forgotten(void)
 {
     Rig *rig = rig_one_block();
@@ -386,7 +386,7 @@ int main(int argc, char **argv)
         { "busy/eintr", test_eintr },
         { "busy/other-errors-are-final", test_no_retry },
         { "busy/give-up", test_give_up },
-        { "busy/no-patience", test_no_patience },
+        { "busy/no-timeout", test_no_timeout },
         { "busy/nothing-half-done-in-sleep", test_sleep },
         { "run/to-private", test_to_private_fails },
         { "run/to-shared", test_to_shared_fails },

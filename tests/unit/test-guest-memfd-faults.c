@@ -1,13 +1,13 @@
 /*
- * Every fault at every place of a conversion of guest memory
+ * Every fault at every step of a conversion of guest memory
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * Each call of the provider fails, with each error and after each progress;
- * so does each later call, once or for good, which is how the way back
- * fails; and each listener refuses, each time that it is asked, with each
- * error and together with each failure of the provider.  guest-memfd-cell.c
- * checks what comes out.
+ * so does each later call, once or for good, so that the rollback fails; and
+ * each listener refuses, at each of its calls, with each error and
+ * together with each failure of the provider. guest-memfd-cell.c checks the
+ * result.
  *
  * Zeroing and the launch return nothing: they cannot fail.
  */
@@ -66,7 +66,7 @@ static void test_alloc(void)
     g_test_message("%zu cells", ARRAY_SIZE(rig_errors));
 }
 
-/* A listener that refused to get pages back is not told of them again. */
+/* A listener that refused to get pages back is not notified again. */
 static bool makes_sense(const Cell *cell, int error)
 {
     return cell->listener == CELL_LISTENERS ||
@@ -110,16 +110,16 @@ static void fail_provider(Cell cell)
             f->error = -rig_errors[e];
             for (i = 0; i < ARRAY_SIZE(progress); i++) {
                 f->progress = progress[i];
-                cell.impatient = true;
+                cell.no_retry = true;
                 cell_run(&cell);
-                cell.impatient = false;
+                cell.no_retry = false;
                 add_fault(cell, f->call + 1, cell_run(&cell));
             }
         }
     }
 }
 
-/* Pages that come back are asked for when the provider fails only. */
+/* Pages are populated again only when the provider fails. */
 static unsigned times_asked(const Cell *cell, unsigned listener)
 {
     return cell->ask.direction == TO_SHARED ? cell_asked(listener) : 2;
@@ -135,9 +135,9 @@ static void fail_listener(Cell cell, unsigned listener)
     for (cell.agrees = 0; cell.agrees < times; cell.agrees++) {
         for (e = 0; e < ARRAY_SIZE(rig_errors); e++) {
             cell.refusal = -rig_errors[e];
-            cell.impatient = true;
+            cell.no_retry = true;
             cell_run(&cell);
-            cell.impatient = false;
+            cell.no_retry = false;
             add_fault(cell, 0, cell_run(&cell));
         }
     }

@@ -1,5 +1,5 @@
 /*
- * KVM's provider with two backings, on a KVM made of paper
+ * KVM's provider with two backings, on a fake KVM
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -31,7 +31,7 @@ static Rig *new_launched(void)
 
 /* --- copies ------------------------------------------------------------- */
 
-/* KVM's idea first, then the copy that nobody sees any more. */
+/* KVM's state first, then the copy that is not used any more. */
 static void test_two_backings(void)
 {
     Rig *rig = new_launched();
@@ -121,7 +121,7 @@ static void test_huge_pages_absent(void)
     g_assert_true(buffer_is_zero(pool, half));
     block->host = host;
 
-    /* Any other error is one: nobody knows what is there. */
+    /* Any other error fails: the contents are unknown. */
     g_assert_cmpuint(vm_ask(0, 1, PRIVATE), ==, 0);
     munmap(pool, 2 * half);
     block->host = pool;
@@ -149,7 +149,7 @@ static void test_mapped_twice(void)
     g_assert_cmpuint(vm_ask(6, 2, PRIVATE), ==, 0);
     fake_expect_log("v: to-private 6+2\na: discard shared 6+2\n");
 
-    /* The second address fails: the first goes back. */
+    /* The second address fails: the first is rolled back. */
     fake.calls = 0;
     fake.faults[0] = (FakeFault) { .after = 2, .count = 1, .error = -EIO };
     g_assert_cmpuint(vm_ask(2, 1, 0), ==, EINVAL);
@@ -168,7 +168,7 @@ static void test_mapped_twice(void)
                     "a: discard shared 2+1\n");
     vm_check(rig);
 
-    /* What cannot be cleared is not shared. */
+    /* Pages that cannot be cleared are not shared. */
     fake.calls = 0;
     fake.faults[0] = (FakeFault) { .count = 1, .error = -EIO };
     g_assert_cmpuint(vm_ask(2, 1, 0), ==, EINVAL);
@@ -179,7 +179,7 @@ static void test_mapped_twice(void)
     vm_free(rig);
 }
 
-/* Memory that is mapped nowhere, as at a reset, has its other copy only. */
+/* Memory that is not mapped, as at a reset, has its other copy only. */
 static void test_not_mapped(void)
 {
     Rig *rig = new_launched();
@@ -203,7 +203,7 @@ static int slot_added(Rig *rig, hwaddr gpa, uint64_t first, uint64_t pages)
                                       pages * page_size());
 }
 
-/* A new slot is told run by run what its memory is. */
+/* The attributes of a new slot are set run by run. */
 static void test_slot_added(void)
 {
     Rig *rig = new_launched();

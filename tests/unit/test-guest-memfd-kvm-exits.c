@@ -193,7 +193,7 @@ static void check_race(Rig *rig)
     g_assert_cmpuint(unconverted(rig), ==, REPEATS);
     g_assert_cmpuint(rig->blocks[0]->stats.counters.requests, ==, in_block);
     vm_check(rig);
-    /* That is often enough; once the VM is resumed, it starts anew. */
+    /* That is often enough; once the VM is resumed, it starts again. */
     g_assert_cmpint(vm_fault(3, 1, false), <, 0);
     g_assert_cmpint(vm_fault(3, 1, false), ==, 0);
     fake_expect_log("");
@@ -282,7 +282,7 @@ static void test_request(void)
         rig->blocks[0]->stats.counters.origins[GUEST_MEMFD_ORIGIN_MEMORY_FAULT],
         ==, 1);
     g_assert_cmpint(vm_fault(4, 4, false), ==, 0);
-    fake_expect_log("a: to-shared 4+4 zero\na: heal 4+4\n");
+    fake_expect_log("a: to-shared 4+4 zero\na: remap 4+4\n");
     vm_check(rig);
     vm_free(rig);
 }
@@ -311,7 +311,7 @@ static void test_request_busy(void)
     vm_free(rig);
 }
 
-/* What would fail the next time, too, stops the VM at once. */
+/* A permanent error stops the VM at once. */
 static void test_request_fails(void)
 {
     static const int errors[] = { EINVAL, EIO, EPERM, 4095 };

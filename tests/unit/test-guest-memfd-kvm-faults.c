@@ -3,10 +3,10 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * One hypercall on a KVM made of paper.  Each of its system calls fails,
+ * One hypercall on a fake KVM.  Each of its system calls fails,
  * with each error and after each progress, once or for good; then each
- * later one fails too, which is how the way back fails.  What must come
- * out is known from what failed, without a look at the engine.
+ * later one fails too, so that the rollback fails.  The expected result
+ * follows from what failed, without the engine.
  */
 
 #include "qemu/osdep.h"
@@ -58,13 +58,13 @@ static const Shape shapes[] = {
     { 2, 3, VM_PAGES }, { 1, 6, 3 }, { 5, 6, 9 },
 };
 
-/* The cell that runs, and what was seen of it. */
+/* The cell that runs, and its results. */
 static struct {
     Rig *rig;
     const Kernel *kernel;
     Ask ask;
     Shape shape;
-    bool impatient;
+    bool no_retry;
     GuestMemfdDecision decision;
     int fatal;                  /* the error that no other try can mend */
     int error;                  /* that the request ended with */
@@ -80,10 +80,10 @@ static void describe(void)
     unsigned i;
 
     g_test_message("%s: attributes 0x%" PRIx64 " policy %d pages %u+%u "
-                   "without %u, impatient %d, fatal %d, error %d",
+                   "without %u, no_retry %d, fatal %d, error %d",
                    the.kernel->name, the.ask.attributes, the.ask.policy,
                    the.shape.first, the.shape.pages, the.shape.right,
-                   the.impatient, the.fatal, the.error);
+                   the.no_retry, the.fatal, the.error);
     for (i = 0; i < ARRAY_SIZE(fake.faults); i++) {
         g_test_message("  call %u fails %u times with %d after %u pages",
                        fake.faults[i].after, fake.faults[i].count,
@@ -120,7 +120,7 @@ static uint64_t secret(unsigned page)
     return 0x5ec2e70000000000ULL + page;
 }
 
-/* KVM cannot be told to keep bytes on the way back. */
+/* KVM cannot preserve bytes when it converts back. */
 static bool is_lossy(void)
 {
     return the.rig->engine.provider->offer.how[!direction()][MODE(PRESERVE)]
@@ -131,7 +131,7 @@ static bool is_lossy(void)
 
 static bool worth_another_try(int error)
 {
-    return !the.impatient && (error == -EAGAIN || error == -EINTR);
+    return !the.no_retry && (error == -EAGAIN || error == -EINTR);
 }
 
 static void on_fault(GuestMemfdDirection of_call, int error)
@@ -166,14 +166,14 @@ static void on_sleep(Rig *rig)
 {
     unsigned page;
 
-    EXPECT(!the.fatal && !the.broken && !the.impatient);
+    EXPECT(!the.fatal && !the.broken && !the.no_retry);
     for (page = 0; page < VM_PAGES; page++) {
         EXPECT(vm_is_private(page) != starts_shared(page));
         EXPECT(vm_is_recorded_shared(rig, page) == starts_shared(page));
     }
 }
 
-/* --- what must come out ------------------------------------------------- */
+/* --- the expected result ------------------------------------------------ */
 
 static bool rolled_back(void)
 {
@@ -299,7 +299,7 @@ static void prepare(void)
         vm_set_page(the.rig, page, starts_shared(page), secret(page));
     }
     the.rig->engine.content_policy = the.ask.policy;
-    the.rig->engine.retry_timeout_ms = the.impatient ? 0 : UINT32_MAX;
+    the.rig->engine.retry_timeout_ms = the.no_retry ? 0 : UINT32_MAX;
 }
 
 static unsigned run_cell(void)
@@ -352,9 +352,9 @@ static void fail_with(unsigned call, int error)
         if (!makes_sense(&fake.faults[0])) {
             continue;
         }
-        the.impatient = true;
+        the.no_retry = true;
         run_cell();
-        the.impatient = false;
+        the.no_retry = false;
         add_fault(call + 1, run_cell());
         if (!worth_another_try(-error)) {
             fake.faults[0].count = RIG_FOR_GOOD;
@@ -397,7 +397,7 @@ static void end(void)
     prepare();
     vm_free(the.rig);
     g_test_message("%lu cells: %lu calls failed, %lu ways back failed; the "
-                   "guest was told success %lu, EAGAIN %lu, EINVAL %lu times",
+                   "guest got success %lu, EAGAIN %lu, EINVAL %lu times",
                    counts.cells, counts.faults, counts.broken,
                    counts.answers[0], counts.answers[EAGAIN],
                    counts.answers[EINVAL]);

@@ -3,9 +3,9 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * What the kernel's documentation leaves open for later, and what would
- * contradict it.  QEMU's record is the kernel's, a request is all or
- * nothing, and the guest is told 0, EAGAIN or EINVAL.
+ * Behaviour that the kernel's documentation leaves open for later, and
+ * behaviour that contradicts it.  QEMU's record is the kernel's, a request is
+ * all or nothing, and the guest gets 0, EAGAIN or EINVAL.
  */
 
 #include "qemu/osdep.h"
@@ -205,7 +205,7 @@ static void test_ioctl_gone(void)
     fake.in_place = false;
     g_assert_cmpuint(ask(0, 1, TO_PRIVATE), ==, EINVAL);
     g_assert_cmpuint(rig->broken, ==, 1);
-    /* What QEMU does not know is private to it. */
+    /* Pages of unknown state are recorded as private. */
     rig_expect_state(rig->blocks[0], "P1 S7");
     vm_free(rig);
 }

@@ -1,5 +1,5 @@
 /*
- * What a guest gets from KVM's provider, on a KVM made of paper
+ * Answers of KVM's provider to a guest, on a fake KVM
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -38,7 +38,7 @@ static uint64_t expected_answer(int error)
 
 /*
  * KVM passes 0, EAGAIN and EINVAL on for every kind of VM, and no other
- * numbers, whatever the kernel said, also if nobody has heard of it yet.
+ * numbers, with any error of the kernel, also an unknown one.
  */
 static void test_answers(void)
 {
@@ -58,7 +58,7 @@ static void test_answers(void)
     vm_free(rig);
 }
 
-/* What no kernel has to be asked about. */
+/* Requests that reach no kernel. */
 static void test_refused(void)
 {
     const uint64_t top = UINT64_MAX / (4 * KiB);
@@ -90,8 +90,8 @@ static void test_busy_page(void)
     Rig *rig = new_launched();
 
     /*
-     * Patience: the page is free at the third try.  In between the range is
-     * sent back and healed.
+     * The page is free at the third try.  In between the range is converted
+     * back and remapped.
      */
     fake.faults[0] = (FakeFault) { .count = 2, .error = -EAGAIN, .at = 2 };
     fake.faults[1] = (FakeFault) { .after = 4, .count = 1, .error = -EAGAIN };
@@ -158,7 +158,7 @@ static void test_launch_fails(void)
     vm_free(rig);
 }
 
-/* What the launch puts into private memory has to stay there. */
+/* Memory that the launch populates is preserved. */
 static void test_launch_preserves(void)
 {
     Rig *rig = vm_new_in_place(FLAG_ZERO, FLAG_PRESERVE);
@@ -194,7 +194,7 @@ static void write_to(Rig *rig, unsigned page)
 
 /*
  * The bytes go while the pages are private; KVM is asked after that, so that
- * nobody can have seen a shared page that was not zero.
+ * no shared page is ever other than zero.
  */
 static void test_zero(void)
 {
@@ -211,7 +211,7 @@ static void test_zero(void)
     g_assert_cmpuint(vm_ask(0, 7, 0), ==, 0);
     fake_expect_log("a: to-private 0+7 default\n"
                     "a: discard 0+7\n"
-                    "a: to-shared 0+7 default\na: heal 0+7\n");
+                    "a: to-shared 0+7 default\na: remap 0+7\n");
     expect_present(m, ".......x");
     for (page = 0; page < 7; page++) {
         g_assert_true(vm_reads(page, 0));
@@ -221,7 +221,7 @@ static void test_zero(void)
     vm_free(rig);
 }
 
-/* What cannot be thrown away is not shared. */
+/* A page that cannot be discarded is not shared. */
 static void test_zero_fails(void)
 {
     Rig *rig = vm_new_in_place(0, 0);

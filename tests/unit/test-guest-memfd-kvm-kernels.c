@@ -1,5 +1,5 @@
 /*
- * What QEMU takes each KVM for that can be thought of, on a fake of one
+ * The probe of each possible KVM, on a fake KVM
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -92,7 +92,7 @@ static void break_by(unsigned bits)
 
 /*
  * Each kernel that lacks some of what is needed, takes some content modes
- * and tells one lie at most.
+ * and makes one false claim at most.
  */
 static void test_all_kernels(void)
 {

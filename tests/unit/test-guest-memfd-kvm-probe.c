@@ -1,5 +1,5 @@
 /*
- * What QEMU takes a KVM for, on a fake of one
+ * The probe of KVM, on a fake KVM
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
@@ -14,7 +14,7 @@
 
 #define BOTH        (FLAG_ZERO | FLAG_PRESERVE)
 
-/* --- what is chosen ----------------------------------------------------- */
+/* --- the choice --------------------------------------------------------- */
 
 static void expect_error(OnOffAuto in_place, const char *text,
                          const char *remedy)
@@ -48,12 +48,12 @@ static void expect_provider(OnOffAuto in_place, GuestMemfdProviderType type,
 static void test_not_asked(void)
 {
     expect_error(ON_OFF_AUTO_ON, "guest-memfd-manager: in-place=on, but KVM "
-                 "was not asked", NEEDS_KERNEL);
-    expect_error(ON_OFF_AUTO_AUTO, CANNOT_KEEP "KVM was not asked",
+                 "has not been probed", NEEDS_KERNEL);
+    expect_error(ON_OFF_AUTO_AUTO, CANNOT_KEEP "KVM has not been probed",
                  NEEDS_ATTRIBUTES);
 }
 
-/* The remedy is seen also where the error ends QEMU. */
+/* The remedy is printed also where the error ends QEMU. */
 static void test_fatal(void)
 {
     if (g_test_subprocess()) {
@@ -62,7 +62,7 @@ static void test_fatal(void)
     }
     g_test_trap_subprocess(NULL, 0, 0);
     g_test_trap_assert_failed();
-    g_test_trap_assert_stderr("*in-place=on, but KVM was not asked*"
+    g_test_trap_assert_stderr("*in-place=on, but KVM has not been probed*"
                               "Use in-place=auto, or a kernel*");
 }
 

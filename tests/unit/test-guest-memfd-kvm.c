@@ -1,5 +1,5 @@
 /*
- * KVM as a provider of guest memory conversions, on a KVM made of paper
+ * KVM as a provider of guest memory conversions, on a fake KVM
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
@@ -34,18 +34,18 @@ static GuestMemfdProviderClass *class_of(const Rig *rig)
 static void expect_offer(const Rig *rig, const char *letters)
 {
     const GuestMemfdOffer *offer = &rig->engine.provider->offer;
-    g_autoptr(GString) seen = g_string_new(NULL);
+    g_autoptr(GString) offered = g_string_new(NULL);
     int direction, mode;
 
     for (direction = 0; direction < GUEST_MEMFD_DIRECTION__MAX; direction++) {
         for (mode = 0; mode < GUEST_MEMFD_CONTENT_MODE__MAX; mode++) {
-            g_string_append_c(seen, offer->how[direction][mode] == KERNEL ?
+            g_string_append_c(offered, offer->how[direction][mode] == KERNEL ?
                                     "DZP"[mode] : '-');
             g_assert(offer->how[direction][mode] == KERNEL ||
                      offer->how[direction][mode] == REFUSED);
         }
     }
-    g_assert_cmpstr(seen->str, ==, letters);
+    g_assert_cmpstr(offered->str, ==, letters);
 }
 
 static void test_offer(void)
@@ -66,7 +66,7 @@ static void test_offer(void)
         Rig *rig = vm_new_in_place(cases[i].to_shared, cases[i].to_private);
 
         expect_offer(rig, cases[i].offer);
-        /* Bytes stay until the launch where nobody scrambles them. */
+        /* Bytes stay until the launch where KVM does not scramble them. */
         g_assert_cmpint(rig->engine.provider->offer.preserve_before_launch,
                         ==, !cases[i].to_shared);
         vm_free(rig);
@@ -94,11 +94,11 @@ static void test_flags(void)
     g_assert_cmpuint(vm_ask(2, 3, PRIVATE), ==, 0);
     fake_expect_log("a: to-private 2+3 default\n");
     g_assert_cmpuint(vm_ask(2, 3, 0), ==, 0);
-    fake_expect_log("a: to-shared 2+3 zero\na: heal 2+3\n");
+    fake_expect_log("a: to-shared 2+3 zero\na: remap 2+3\n");
     g_assert_cmpuint(vm_ask(8, 1, PRIVATE | KEPT), ==, 0);
     fake_expect_log("b: to-private 0+1 preserve\n");
     g_assert_cmpuint(vm_ask(8, 1, KEPT), ==, 0);
-    fake_expect_log("b: to-shared 0+1 preserve\nb: heal 0+1\n");
+    fake_expect_log("b: to-shared 0+1 preserve\nb: remap 0+1\n");
     vm_check(rig);
     vm_free(rig);
 }

@@ -46,7 +46,7 @@ static Rig *start(void)
 static void expect_busy(Rig *rig, uint64_t page, uint64_t pages)
 {
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, page, pages), ==, -EAGAIN);
-    /* Nobody was asked to do anything. */
+    /* No provider was called. */
     rig_expect_log(rig, "");
     rig_check(rig);
 }
@@ -108,7 +108,7 @@ static void test_private(void)
     rig_free(rig);
 }
 
-/* Each counts, and each lets go of its own. */
+/* Each mapping counts, and each is removed by its own call. */
 static void test_several(void)
 {
     Rig *rig = start();
@@ -177,20 +177,20 @@ static void test_groups(void)
     rig_free(rig);
 }
 
-static void let_go(Rig *rig)
+static void remove_in_sleep(Rig *rig)
 {
     if (rig->sleeps == 3) {
         unmap_pages(rig, 4, 1);
     }
 }
 
-/* The conversion waits for who lets go in time. */
+/* The conversion waits for a mapping that is removed in time. */
 static void test_waits(void)
 {
     Rig *rig = start();
 
     rig->engine.retry_timeout_ms = 10000;
-    rig->on_sleep = let_go;
+    rig->on_sleep = remove_in_sleep;
     map_pages(rig, 4, 1);
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 0, PAGES), ==, 0);
     g_assert_cmpuint(rig->sleeps, ==, 3);
@@ -258,7 +258,7 @@ static void *user_thread(void *opaque)
     return NULL;
 }
 
-/* Either the page is private or somebody holds it, never both. */
+/* Either the page is private or it is mapped, never both. */
 static void test_race(void)
 {
     Rig *rig = rig_new(TYPE_GUEST_MEMFD_PROVIDER_EMULATED);

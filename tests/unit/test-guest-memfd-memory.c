@@ -1,5 +1,5 @@
 /*
- * An access is carried out as a whole, or not at all
+ * An access succeeds or fails as a whole
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
@@ -198,8 +198,8 @@ static void convert(unsigned block, unsigned page, GuestMemfdDirection to)
 
 /* --- tests -------------------------------------------------------------- */
 
-/* Where something is private: one place after the other. */
-static const struct { unsigned block, page; } places[] = {
+/* Private pages: one case after the other. */
+static const struct { unsigned block, page; } cases[] = {
     { 0, 0 }, { 0, 1 }, { 0, 3 }, { 1, 3 }, { 1, 0 },
 };
 
@@ -217,8 +217,8 @@ static void test_all_or_nothing(void)
     hwaddr j;
 
     start();
-    for (i = 0; i < ARRAY_SIZE(places); i++) {
-        convert(places[i].block, places[i].page, TO_PRIVATE);
+    for (i = 0; i < ARRAY_SIZE(cases); i++) {
+        convert(cases[i].block, cases[i].page, TO_PRIVATE);
         memset(buf, 0xee, END);
         g_assert_cmphex(guest_memfd_access(&reads, 0, buf, END), ==,
                         MEMTX_ACCESS_ERROR);
@@ -232,10 +232,10 @@ static void test_all_or_nothing(void)
                         MEMTX_ACCESS_ERROR);
         g_assert_cmphex(guest_memfd_access(&set, 0, NULL, END), ==,
                         MEMTX_ACCESS_ERROR);
-        convert(places[i].block, places[i].page, TO_SHARED);
+        convert(cases[i].block, cases[i].page, TO_SHARED);
     }
     g_assert_cmpuint(register_accesses, ==, 0);
-    g_assert_cmpuint(refused, ==, 4 * ARRAY_SIZE(places));
+    g_assert_cmpuint(refused, ==, 4 * ARRAY_SIZE(cases));
     g_assert_cmpstr(dirty->str, ==, "");
     g_assert_cmphex(ram[0], ==, 0x33);
     g_assert_cmphex(reg[0], ==, 0x44);
@@ -334,7 +334,7 @@ static void test_scattered(void)
     end();
 }
 
-/* What was written is dirty, and it alone. */
+/* Only pages that were written are dirty. */
 static void test_dirty(void)
 {
     const GuestMemfdAccess writes = access_of(GUEST_MEMFD_ACCESS_WRITE);

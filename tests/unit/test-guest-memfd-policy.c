@@ -22,7 +22,7 @@
 
 /* --- the table --------------------------------------------------------- */
 
-/* Who speaks first, and what they say. */
+/* The order of those that decide, and their decisions. */
 typedef enum Voice {
     SILENT,
     GUEST_ZERO,
@@ -417,7 +417,7 @@ static void test_abi(void)
     g_assert_cmpint(GUEST_MEMFD_INTENT_PRESERVE, ==, 2);
 }
 
-/* What CPUID and the fw_cfg file say is what a request would get. */
+/* CPUID and the fw_cfg file have the realisation of a request. */
 static void test_hints(void)
 {
     const uint64_t zero = GUEST_MEMFD_ATTR_ZERO;

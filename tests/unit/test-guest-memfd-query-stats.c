@@ -10,7 +10,7 @@
 #include "system/kvm-guest-memfd.h"
 #include "guest-memfd-rig.h"
 
-/* Of the machine made of paper; it has no manager to ask. */
+/* Of the fake machine, which has no manager. */
 static GuestMemfdEngine *engine;
 
 GuestMemfdEngine *guest_memfd_engine(void)
@@ -165,7 +165,7 @@ static void test_unplugged(void)
 
 static void test_histogram(void)
 {
-    static const struct { uint64_t ns; unsigned place; } times[] = {
+    static const struct { uint64_t ns; unsigned bucket; } times[] = {
         { 0, 0 }, { 1, 1 }, { 2, 2 }, { 3, 2 }, { 4, 3 }, { 1023, 10 },
         { 1024, 11 }, { (1ULL << 34) - 1, 34 }, { 1ULL << 34, 35 },
         { INT64_MAX, 35 },
@@ -177,12 +177,12 @@ static void test_histogram(void)
 
     for (i = 0; i < ARRAY_SIZE(times); i++) {
         const GuestMemfdResult result = { .ns = times[i].ns };
-        uint64_t before = c->time_histogram[times[i].place];
+        uint64_t before = c->time_histogram[times[i].bucket];
 
         guest_memfd_count_request(&rig->blocks[0]->stats, &req,
                                   &result.decision, &result);
         g_test_message("%" PRIu64 " ns", times[i].ns);
-        g_assert_cmpuint(c->time_histogram[times[i].place], ==, before + 1);
+        g_assert_cmpuint(c->time_histogram[times[i].bucket], ==, before + 1);
     }
     rig_free(rig);
 }
@@ -192,16 +192,16 @@ static void test_time(void)
     Rig *rig = busy_machine();
     g_autoptr(StatsList) list = values(NULL);
     const StatsValue *histogram = find(list, "gmem_time_hist_ns");
-    const uint64List *place;
-    uint64_t requests = 0, places = 0;
+    const uint64List *bucket;
+    uint64_t requests = 0, buckets = 0;
 
     g_assert_cmpint(histogram->type, ==, QTYPE_QLIST);
-    for (place = histogram->u.list; place; place = place->next) {
-        requests += place->value;
-        places++;
+    for (bucket = histogram->u.list; bucket; bucket = bucket->next) {
+        requests += bucket->value;
+        buckets++;
     }
     g_assert_cmpuint(requests, ==, scalar(list, "gmem_requests"));
-    g_assert_cmpuint(places, ==, GUEST_MEMFD_TIME_PLACES);
+    g_assert_cmpuint(buckets, ==, GUEST_MEMFD_TIME_BUCKETS);
     g_assert_cmpuint(scalar(list, "gmem_time_max_ns"), >, 0);
     g_assert_cmpuint(scalar(list, "gmem_time_max_ns"), <=,
                      scalar(list, "gmem_time_ns"));
@@ -242,7 +242,7 @@ static void test_schema(void)
     stop(rig);
 }
 
-/* As "info stats" looks them up: no value comes before its turn. */
+/* As "info stats" looks them up: values are in order. */
 static void expect_in_order(const StatsList *list,
                             const StatsSchemaValueList *s)
 {
@@ -280,7 +280,7 @@ static void test_names(void)
     stop(rig);
 }
 
-/* What KVM itself counts stays, and where it was. */
+/* KVM's own statistics stay in their position. */
 static void test_others(void)
 {
     Rig *rig = busy_machine();

@@ -3,7 +3,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * What the qtests cannot have: blocks with two backings, memory that
+ * Cases that qtests cannot have: blocks with two backings, memory that
  * cannot be had, and calls that QEMU makes with assigned devices only.
  */
 
@@ -149,7 +149,7 @@ static void test_refused(void)
     end();
 }
 
-/* Nobody knows yet what it is for: it keeps what it brings. */
+/* Its use is not known yet: it keeps its memory. */
 static void test_backend_waits(void)
 {
     uint8_t memory;
@@ -166,7 +166,7 @@ static void test_backend_waits(void)
     end();
 }
 
-/* What cannot be exchanged is as it was. */
+/* Backends that cannot be exchanged do not change. */
 static void test_backend_kept(void)
 {
     uint8_t memory;
@@ -199,7 +199,7 @@ static void test_two_backings(void)
     }
 }
 
-/* --- what is asked about a block ---------------------------------------- */
+/* --- queries of a block ---------------------------------------- */
 
 static bool is_locked(void)
 {
@@ -274,7 +274,7 @@ static void test_discard_fails(void)
     end();
 }
 
-/* --- what the engine asks ----------------------------------------------- */
+/* --- callbacks of the engine -------------------------------------------- */
 
 static void map(bool as_ram)
 {
@@ -317,7 +317,7 @@ static void test_find(void)
     end();
 }
 
-/* TCG may hold translations of what was there before. */
+/* TCG may hold translations of the old bytes. */
 static void test_bytes_changed(void)
 {
     start_in_place();

@@ -1,5 +1,5 @@
 /*
- * What a conversion of guest memory costs, from 1 GiB to 64 GiB
+ * The cost of a conversion of guest memory, from 1 GiB to 64 GiB
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
@@ -139,7 +139,7 @@ static void add_to_spread(Spread *s, double value)
     s->most = MAX(s->most, value);
 }
 
-/* What is expected: so much for each GiB, and so much for each run. */
+/* The expected cost: so much for each GiB, and so much for each run. */
 static void measure(Rig *rig, uint64_t gigabytes, uint64_t runs, Spread *s)
 {
     const Cost all = share_all(rig, runs, 1);
@@ -189,7 +189,7 @@ static void test_runs(void)
              runs *= 10) {
             measure(rig, sizes[i], runs, &spread);
         }
-        /* What was needed once is not needed again. */
+        /* Memory that was allocated once is not allocated again. */
         before = resident_kib();
         share_all(rig, runs / 10, 1);
         g_assert_cmpuint(resident_kib(), <=, before + 256);

@@ -3,7 +3,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * What the log lines mean: guest-memfd-rig.h.
+ * The lines of the log are explained in guest-memfd-rig.h.
  */
 
 #include "qemu/osdep.h"
@@ -117,7 +117,7 @@ static void test_alias(void)
     rig_free(rig);
 }
 
-/* Pages that are met twice are converted and cleared once, whatever lies. */
+/* Pages that a request covers twice are converted and cleared once. */
 static void test_alias_to_shared(void)
 {
     Rig *rig = rig_new_simple(16);
@@ -196,7 +196,7 @@ static void test_malformed(void)
     g_assert_cmpuint(rig->lookups, ==, 0);
     g_assert_cmpuint(rig->engine.rejected[1], ==, ARRAY_SIZE(wrong));
 
-    /* Memory whose place in the block is no page. */
+    /* Memory whose offset in the block is not aligned. */
     rig->map[0].offset = 512;
     expect_refused(rig, TO_PRIVATE, 0, 1, -EINVAL);
     rig_free(rig);

@@ -24,7 +24,7 @@
 #define PAGE        qemu_real_host_page_size()
 #define PAGES       4
 #define LAST        (PAGES - 1)
-/* More than are put back one by one. */
+/* More than are remapped one by one. */
 #define MANY        4096
 #define RUN_US      300000
 /* With two mappings for each there are more than a process may have. */
@@ -86,8 +86,8 @@ static uint8_t in_file(Memory *m, uint64_t page)
     return byte;
 }
 
-/* The access is void, and the page is the guest's again afterwards. */
-static void test_hit(void)
+/* The access is discarded, and the page is the guest's again afterwards. */
+static void test_fault(void)
 {
     Memory m = start(PAGES);
 
@@ -98,7 +98,7 @@ static void test_hit(void)
     g_assert_cmphex(*page_at(&m, LAST), ==, 0x55);
 
     set_shared(&m, PAGES);
-    g_assert_cmpint(kvm_guest_memfd_heal(m.host + LAST * PAGE, PAGE), ==, 0);
+    g_assert_cmpint(kvm_guest_memfd_remap(m.host + LAST * PAGE, PAGE), ==, 0);
     g_assert_cmphex(*page_at(&m, LAST), ==, 0);
     *page_at(&m, LAST) = 0x66;
     g_assert_cmphex(in_file(&m, LAST), ==, 0x66);
@@ -106,8 +106,8 @@ static void test_hit(void)
     end(&m);
 }
 
-/* Who may not have the page must know: the conversion fails then. */
-static void test_heal_fails(void)
+/* A page that cannot be remapped fails the conversion. */
+static void test_remap_fails(void)
 {
     Memory m = start(PAGES);
     int copy = dup(m.fd);
@@ -116,11 +116,11 @@ static void test_heal_fails(void)
     *page_at(&m, LAST) = 0x55;
     set_shared(&m, PAGES);
     close(m.fd);
-    g_assert_cmpint(kvm_guest_memfd_heal(m.host + LAST * PAGE, PAGE), ==,
+    g_assert_cmpint(kvm_guest_memfd_remap(m.host + LAST * PAGE, PAGE), ==,
                     -EBADF);
     g_assert_cmpint(dup2(copy, m.fd), ==, m.fd);
     close(copy);
-    g_assert_cmpint(kvm_guest_memfd_heal(m.host + LAST * PAGE, PAGE), ==, 0);
+    g_assert_cmpint(kvm_guest_memfd_remap(m.host + LAST * PAGE, PAGE), ==, 0);
     g_assert_cmphex(*page_at(&m, LAST), ==, 0);
     end(&m);
 }
@@ -145,8 +145,8 @@ static unsigned count_mappings(const Memory *m)
     return n;
 }
 
-/* Hits that nobody puts back do not use up QEMU's mappings. */
-static void test_many_hits(void)
+/* Faulted pages that stay private do not use up QEMU's mappings. */
+static void test_many_faults(void)
 {
     Memory m = start(MANY);
     unsigned mappings = 0, most = 0;
@@ -165,7 +165,7 @@ static void test_many_hits(void)
     g_assert_cmpuint(most, <=, 2 * 1024 + 1);
 
     set_shared(&m, MANY);
-    g_assert_cmpint(kvm_guest_memfd_heal(m.host, m.size), ==, 0);
+    g_assert_cmpint(kvm_guest_memfd_remap(m.host, m.size), ==, 0);
     for (i = 1; i < MANY; i += 2) {
         g_assert_cmphex(*page_at(&m, i), ==, 0);
     }
@@ -173,8 +173,8 @@ static void test_many_hits(void)
     end(&m);
 }
 
-/* What cannot be put back now is not forgotten. */
-static void test_many_hits_fail(void)
+/* A page that cannot be remapped now is remapped later. */
+static void test_many_faults_fail(void)
 {
     Memory m = start(MANY);
     int copy = dup(m.fd);
@@ -186,10 +186,10 @@ static void test_many_hits_fail(void)
     }
     set_shared(&m, MANY);
     close(m.fd);
-    g_assert_cmpint(kvm_guest_memfd_heal(m.host, m.size), ==, -EBADF);
+    g_assert_cmpint(kvm_guest_memfd_remap(m.host, m.size), ==, -EBADF);
     g_assert_cmpint(dup2(copy, m.fd), ==, m.fd);
     close(copy);
-    g_assert_cmpint(kvm_guest_memfd_heal(m.host, m.size), ==, 0);
+    g_assert_cmpint(kvm_guest_memfd_remap(m.host, m.size), ==, 0);
     g_assert_cmpuint(count_mappings(&m), ==, 1);
     end(&m);
 }
@@ -206,9 +206,9 @@ static void check_merged(bool dump)
     set_shared(&m, 1);
     *page_at(&m, LAST) = 1;
     set_shared(&m, CONVERSIONS * 2);
-    g_assert_cmpint(kvm_guest_memfd_heal(m.host + LAST * PAGE, PAGE), ==, 0);
+    g_assert_cmpint(kvm_guest_memfd_remap(m.host + LAST * PAGE, PAGE), ==, 0);
     for (i = 0; i < CONVERSIONS; i++) {
-        g_assert_cmpint(kvm_guest_memfd_heal(m.host + 2 * i * PAGE, PAGE),
+        g_assert_cmpint(kvm_guest_memfd_remap(m.host + 2 * i * PAGE, PAGE),
                         ==, 0);
     }
     g_assert_cmpuint(count_mappings(&m), ==, 1);
@@ -221,8 +221,8 @@ static void test_merged(void)
     check_merged(false);
 }
 
-/* The same while a page is hit that does not become shared. */
-static void test_merged_with_hit(void)
+/* The same while an access faults on a page that stays private. */
+static void test_merged_with_fault(void)
 {
     Memory m = start(CONVERSIONS);
     int i;
@@ -230,7 +230,7 @@ static void test_merged_with_hit(void)
     set_shared(&m, CONVERSIONS - 1);
     *page_at(&m, CONVERSIONS - 1) = 1;
     for (i = 0; i < CONVERSIONS / 2 - 1; i++) {
-        g_assert_cmpint(kvm_guest_memfd_heal(m.host + 2 * i * PAGE, PAGE),
+        g_assert_cmpint(kvm_guest_memfd_remap(m.host + 2 * i * PAGE, PAGE),
                         ==, 0);
     }
     g_assert_cmpuint(count_mappings(&m), ==, 2);
@@ -248,13 +248,13 @@ static void test_two_blocks(void)
     *page_at(&b, LAST) = 2;
     set_shared(&a, PAGES);
     set_shared(&b, PAGES);
-    g_assert_cmpint(kvm_guest_memfd_heal(b.host + LAST * PAGE, PAGE), ==, 0);
+    g_assert_cmpint(kvm_guest_memfd_remap(b.host + LAST * PAGE, PAGE), ==, 0);
     g_assert_cmphex(*page_at(&a, LAST), ==, 1);
     *page_at(&b, LAST) = 3;
     g_assert_cmphex(in_file(&b, LAST), ==, 3);
     g_assert_cmphex(in_file(&a, LAST), ==, 0);
     end(&a);
-    g_assert_cmpint(kvm_guest_memfd_heal(b.host, b.size), ==, 0);
+    g_assert_cmpint(kvm_guest_memfd_remap(b.host, b.size), ==, 0);
     end(&b);
 }
 
@@ -273,7 +273,7 @@ static void test_too_many(void)
                     "place");
     error_free(err);
 
-    /* A place that was left can be taken. */
+    /* A free entry can be used again. */
     kvm_guest_memfd_unguard(host + 100 * PAGE);
     g_assert_true(kvm_guest_memfd_guard(-1, host + n * PAGE, PAGE, true,
                                         &error_abort));
@@ -282,7 +282,7 @@ static void test_too_many(void)
     }
 }
 
-/* --- a hit while the page becomes shared ------------------------------- */
+/* --- a fault while the page becomes shared ----------------------------- */
 
 static bool stop;
 
@@ -317,7 +317,7 @@ static void test_race(void)
             g_thread_yield();
         }
         set_shared(&m, PAGES);
-        g_assert_cmpint(kvm_guest_memfd_heal(m.host + LAST * PAGE, PAGE), ==,
+        g_assert_cmpint(kvm_guest_memfd_remap(m.host + LAST * PAGE, PAGE), ==,
                         0);
         /* A handler may still be under way, but not for long. */
         do {
@@ -395,7 +395,7 @@ static void old_action(int number, siginfo_t *info, void *context)
     die("old action");
 }
 
-/* Who handled the signal before is asked, in the way that it wanted. */
+/* The previous handler is called, with the arguments that it expects. */
 static void send_to_previous(const struct sigaction *previous, int code)
 {
     QemuThread thread;
@@ -455,7 +455,7 @@ static void test_old_default(void)
     expect_previous(&action, BUS_ADRALN, NULL);
 }
 
-/* An access cannot go on, whoever wants to ignore that. */
+/* An access cannot go on, even if the signal was ignored. */
 static void test_old_ignore(void)
 {
     const struct sigaction action = { .sa_handler = SIG_IGN };
@@ -463,7 +463,7 @@ static void test_old_ignore(void)
     expect_previous(&action, BUS_ADRERR, NULL);
 }
 
-static void *told_of;
+static void *passed_address;
 
 /* QEMU's own handler, which knows memory errors and nothing else. */
 static void qemu_handler(int number, siginfo_t *info, void *context)
@@ -472,10 +472,10 @@ static void qemu_handler(int number, siginfo_t *info, void *context)
         signal(SIGBUS, SIG_DFL);
         raise(SIGBUS);
     }
-    told_of = info->si_addr;
+    passed_address = info->si_addr;
 }
 
-/* Not where the signal comes, but in the main loop. */
+/* Not in the signal handler, but in the main loop. */
 static void test_memory_error(void)
 {
     AioContext *ctx = iohandler_get_aio_context();
@@ -483,19 +483,19 @@ static void test_memory_error(void)
 
     *page_at(&m, LAST) = 1;
     send_sigbus(BUS_MCEERR_AO, m.host + LAST * PAGE + 8);
-    g_assert_null(told_of);
+    g_assert_null(passed_address);
     while (aio_poll(ctx, false)) {
         /* until it is handled */
     }
-    g_assert_true(told_of == m.host + LAST * PAGE + 8);
-    /* What is not bad is still there. */
+    g_assert_true(passed_address == m.host + LAST * PAGE + 8);
+    /* The other pages are still there. */
     g_assert_cmphex(*page_at(&m, LAST), ==, 1);
 
     send_sigbus(BUS_MCEERR_AO, &m);
     while (aio_poll(ctx, false)) {
         /* as above */
     }
-    g_assert_true(told_of == &m);
+    g_assert_true(passed_address == &m);
     end(&m);
 }
 
@@ -515,14 +515,14 @@ int main(int argc, char **argv)
     qemu_init_main_loop(&error_abort);
     g_test_init(&argc, &argv, NULL);
 
-    g_test_add_func("/guest-memfd/sigbus/hit", test_hit);
-    g_test_add_func("/guest-memfd/sigbus/heal-fails", test_heal_fails);
-    g_test_add_func("/guest-memfd/sigbus/many-hits", test_many_hits);
-    g_test_add_func("/guest-memfd/sigbus/many-hits-fail",
-                    test_many_hits_fail);
+    g_test_add_func("/guest-memfd/sigbus/fault", test_fault);
+    g_test_add_func("/guest-memfd/sigbus/remap-fails", test_remap_fails);
+    g_test_add_func("/guest-memfd/sigbus/many-faults", test_many_faults);
+    g_test_add_func("/guest-memfd/sigbus/many-faults-fail",
+                    test_many_faults_fail);
     g_test_add_func("/guest-memfd/sigbus/merged", test_merged);
-    g_test_add_func("/guest-memfd/sigbus/merged-with-hit",
-                    test_merged_with_hit);
+    g_test_add_func("/guest-memfd/sigbus/merged-with-fault",
+                    test_merged_with_fault);
     g_test_add_func("/guest-memfd/sigbus/two-blocks", test_two_blocks);
     g_test_add_func("/guest-memfd/sigbus/too-many", test_too_many);
     g_test_add_func("/guest-memfd/sigbus/race", test_race);

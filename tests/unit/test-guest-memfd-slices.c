@@ -3,7 +3,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * What the log lines mean: guest-memfd-rig.h.
+ * The lines of the log are explained in guest-memfd-rig.h.
  */
 
 #include "qemu/osdep.h"
@@ -29,7 +29,7 @@ static Rig *sliced(unsigned long pages)
 
 static uint64_t failures(const GuestMemfdBlock *block, int error)
 {
-    return block->stats.counters.failures[guest_memfd_errno_place(error)];
+    return block->stats.counters.failures[guest_memfd_errno_bucket(error)];
 }
 
 /* --- where slices end -------------------------------------------------- */
@@ -178,7 +178,7 @@ static void nothing_half_done(Rig *rig)
     g_assert_false(bql_locked());
 }
 
-/* Nobody is kept out, also if the caller has the BQL. */
+/* No lock is held, also if the caller has the BQL. */
 static void test_let_others_in(void)
 {
     Rig *rig = sliced(16);
@@ -197,7 +197,7 @@ static void convert_the_last_pages(Rig *rig)
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 14, 2), ==, 0);
 }
 
-/* Somebody else did a part of it meanwhile, which is right as well. */
+/* Another thread converted a part of it meanwhile, which is right as well. */
 static void test_others_convert(void)
 {
     Rig *rig = sliced(16);
@@ -216,7 +216,7 @@ static void unplug(Rig *rig)
     rig->pieces--;
 }
 
-/* What is gone from the map is a hole: to-private says so. */
+/* Memory that left the map is a hole: to-private fails. */
 static void test_map_changes(void)
 {
     Rig *rig = rig_two_blocks();
@@ -234,7 +234,7 @@ static void test_map_changes(void)
 
 /* --- failures ---------------------------------------------------------- */
 
-/* The slice that failed goes back, those before it stay. */
+/* The slice that failed is rolled back, those before it stay. */
 static void test_prefix_stays(void)
 {
     Rig *rig = sliced(16);
@@ -263,7 +263,10 @@ static void test_prefix_stays(void)
     rig_free(rig);
 }
 
-/* Patience is for each slice, and what was done is not done again. */
+/*
+ * The timeout is for each slice, and converted slices are not converted
+ * again.
+ */
 static void test_retry(void)
 {
     Rig *rig = sliced(16);
@@ -299,7 +302,7 @@ static void interrupt_wait(Rig *rig)
     rig->interrupted = GUEST_MEMFD_INTERRUPT_RESET;
 }
 
-/* It is over when the VM is to stop, however much patience there is left. */
+/* A wait ends when the VM is to stop, before the timeout. */
 static void test_interrupted_wait(void)
 {
     Rig *rig = rig_new_simple(16);
@@ -313,19 +316,19 @@ static void test_interrupted_wait(void)
     g_assert_cmpuint(failures(block, -EAGAIN), ==, 1);
     rig_expect_state(block, "S16");
 
-    /* A request that has to wait for nothing is carried out. */
+    /* A request that does not have to wait succeeds. */
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 0, 4), ==, 0);
     rig_free(rig);
 }
 
-static uint64_t told_at;
+static uint64_t reported_at;
 
 static void note_failure(GuestMemfdEngine *engine,
                          const GuestMemfdRequest *req,
                          const GuestMemfdResult *result)
 {
     g_assert_nonnull(result->block);
-    told_at = result->offset;
+    reported_at = result->offset;
 }
 
 static void test_interrupted_slices(void)
@@ -339,7 +342,7 @@ static void test_interrupted_slices(void)
                     ==, -EAGAIN);
     g_assert_cmpuint(rig->slices, ==, 1);
     g_assert_cmphex(outcome.changed_bytes, ==, 8 * page_size());
-    g_assert_cmphex(told_at, ==, 8 * page_size());
+    g_assert_cmphex(reported_at, ==, 8 * page_size());
     rig_expect_state(rig->blocks[0], "P8 S8");
     g_assert_cmpuint(failures(rig->blocks[0], -EAGAIN), ==, 1);
 

@@ -1,5 +1,5 @@
 /*
- * What is counted about conversions of guest memory, and what they cost
+ * Statistics of conversions of guest memory
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -197,15 +197,15 @@ static void test_rejected(void)
 
     rig_convert(rig, TO_PRIVATE, 16, 1);
     rig_convert(rig, TO_PRIVATE, 15, 2);
-    g_assert_cmpuint(rig->engine.rejected[guest_memfd_errno_place(-EINVAL)],
+    g_assert_cmpuint(rig->engine.rejected[guest_memfd_errno_bucket(-EINVAL)],
                      ==, 2);
-    g_assert_cmpuint(sum(rig->engine.rejected, GUEST_MEMFD_ERRNO_PLACES), ==,
+    g_assert_cmpuint(sum(rig->engine.rejected, GUEST_MEMFD_ERRNO_BUCKETS), ==,
                      2);
     expect_sums(rig, 0);
     rig_free(rig);
 }
 
-/* What cannot be decoded reaches no block; @outcome may be NULL. */
+/* A request that cannot be decoded reaches no block; @outcome may be NULL. */
 static void test_undecodable(void)
 {
     Rig *rig = rig_new_simple(16);
@@ -219,7 +219,7 @@ static void test_undecodable(void)
     g_assert_cmpint(guest_memfd_engine_request(&rig->engine, 0, 4096,
                         1 << 10, GUEST_MEMFD_ORIGIN_HYPERCALL, NULL),
                     ==, -EINVAL);
-    g_assert_cmpuint(rig->engine.rejected[guest_memfd_errno_place(-EINVAL)],
+    g_assert_cmpuint(rig->engine.rejected[guest_memfd_errno_bucket(-EINVAL)],
                      ==, 2);
     expect_sums(rig, 0);
     rig_free(rig);

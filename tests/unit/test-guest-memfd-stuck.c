@@ -3,7 +3,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * What the log lines mean: guest-memfd-rig.h.
+ * The lines of the log are explained in guest-memfd-rig.h.
  */
 
 #include "qemu/osdep.h"
@@ -17,7 +17,10 @@
 /* How often the engine tries to send a range back that is busy. */
 #define WAY_BACK_TRIES  100
 
-/* --- no way back: private, so that nobody touches the pages ------------ */
+/*
+ * --- no way back: private, so that no device accesses the pages
+ * ------------
+ */
 
 static void test_run_stuck_to_private(void)
 {
@@ -96,7 +99,7 @@ static void test_rollback_stuck_to_shared(void)
     rig_free(rig);
 }
 
-/* One run is lost, the rest goes back all the same. */
+/* One run is lost, the rest is rolled back all the same. */
 static void test_rollback_stuck_in_part(void)
 {
     Rig *rig = rig_two_blocks();
@@ -120,7 +123,7 @@ static void test_rollback_stuck_in_part(void)
 
 /* --- a way back that is not as good as it was -------------------------- */
 
-/* Who is interrupted on the way back tries that again. */
+/* A rollback that is interrupted is retried. */
 static void test_interrupted_way_back(void)
 {
     Rig *rig = rig_one_block();
@@ -143,8 +146,8 @@ static void test_interrupted_way_back(void)
 }
 
 /*
- * The last try of the way back is as good as the first one, and comes after
- * pauses: what keeps the page busy needs time to let go.
+ * The last try of a rollback is as good as the first one, and comes after
+ * pauses: a busy page needs time to be released.
  */
 static void busy_way_back(GuestMemfdDirection direction, int error)
 {
@@ -176,8 +179,8 @@ static void test_busy_way_back(void)
 }
 
 /*
- * Pages that are private because nobody knows better are no success, and
- * another try would meet them as if they were right.
+ * Pages recorded as private for want of their real state are no success, but
+ * another try would count them as converted.
  */
 static void stuck_is_no_success(GuestMemfdDirection direction, int error)
 {
@@ -194,7 +197,7 @@ static void stuck_is_no_success(GuestMemfdDirection direction, int error)
     g_assert_cmpuint(rig->broken, ==, 1);
     g_assert_cmpuint(rig->sleeps, ==, 0);
     g_assert_cmpuint(block->stats.counters.failures[
-                         guest_memfd_errno_place(-EIO)], ==, 1);
+                         guest_memfd_errno_bucket(-EIO)], ==, 1);
     rig_expect_state(block, direction == TO_PRIVATE ? "S4 P12" : "S8 P8");
     rig_free(rig);
 }
@@ -238,9 +241,8 @@ static int ask_lossy(Rig *rig, GuestMemfdIntent intent)
 }
 
 /*
- * The first run is converted and goes back because the second one is busy.
- * If the way back promises nothing, then there are no bytes left that
- * another try could preserve.
+ * The first run is rolled back because the second one is busy.  If converting
+ * back promises nothing, another try has no bytes to preserve.
  */
 static void test_preserve_after_lossy_way_back(void)
 {
@@ -260,12 +262,12 @@ static void test_preserve_after_lossy_way_back(void)
     g_assert_cmpuint(rig->sleeps, ==, 0);
     g_assert_cmpuint(rig->broken, ==, 0);
     g_assert_cmpuint(block->stats.counters.failures[
-                         guest_memfd_errno_place(-EIO)], ==, 1);
+                         guest_memfd_errno_bucket(-EIO)], ==, 1);
     rig_expect_state(block, "S8 P1 S7");
     rig_free(rig);
 }
 
-/* Who wants no bytes preserved may try again. */
+/* A request that preserves no bytes may be retried. */
 static void test_default_after_lossy_way_back(void)
 {
     Rig *rig = rig_one_block();
@@ -276,7 +278,10 @@ static void test_default_after_lossy_way_back(void)
     rig_free(rig);
 }
 
-/* --- the bytes of a run that goes back ---------------------------------- */
+/*
+ * --- the bytes of a run that is rolled back
+ * ----------------------------------
+ */
 
 /* Is every byte of pages [first, end) of @block as it was written? */
 static bool is_intact(const GuestMemfdBlock *block, unsigned first,

@@ -1,5 +1,5 @@
 /*
- * A software-protected guest, on a KVM made of paper
+ * A software-protected guest, on a fake KVM
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -95,8 +95,8 @@ static void test_no_hypercall(void)
     object_unref(guest);
 }
 
-/* KVM leaves it to QEMU to tell of the hypercall. */
-static void test_hypercall_told(void)
+/* KVM leaves the bit of the hypercall to QEMU. */
+static void test_hypercall_in_cpuid(void)
 {
     Object *guest = new_guest(ON_OFF_AUTO_AUTO);
 
@@ -135,8 +135,8 @@ int main(int argc, char **argv)
     g_test_add_func("/guest-memfd/sw-protected/no-machine", test_no_machine);
     g_test_add_func("/guest-memfd/sw-protected/no-hypercall",
                     test_no_hypercall);
-    g_test_add_func("/guest-memfd/sw-protected/hypercall-told",
-                    test_hypercall_told);
+    g_test_add_func("/guest-memfd/sw-protected/hypercall-in-cpuid",
+                    test_hypercall_in_cpuid);
     g_test_add_func("/guest-memfd/sw-protected/no-vm-type", test_no_vm_type);
 
     return g_test_run();

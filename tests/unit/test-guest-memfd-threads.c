@@ -36,7 +36,7 @@ static GuestMemfdRequest random_request(Vcpu *vcpu)
                        pages);
 }
 
-/* Nobody else touches these pages: they are as this vCPU wants them. */
+/* No other vCPU converts these pages: this one sets their state. */
 static void check_own_pages(const Vcpu *vcpu, const GuestMemfdRequest *req)
 {
     const size_t page_size = qemu_real_host_page_size();
@@ -107,7 +107,7 @@ static uint64_t sum(const uint64_t *counts, unsigned n)
     return total;
 }
 
-/* What query-guest-memfd reads is consistent at any time. */
+/* The answer of query-guest-memfd is consistent at any time. */
 static void check_statistics(GuestMemfdBlock *block)
 {
     const GuestMemfdCounters *c = &block->stats.counters;
@@ -348,7 +348,7 @@ static bool is_recorded_shared(const GuestMemfdBlock *block, unsigned page)
 }
 
 __attribute__((no_sanitize("thread")))
-static bool is_secret_seen(const Rig *rig, unsigned page)
+static bool is_secret_visible(const Rig *rig, unsigned page)
 {
     const size_t n = qemu_real_host_page_size() / sizeof(uint64_t);
     /* volatile: another thread writes the page */
@@ -372,17 +372,17 @@ static void *reader_main(void *opaque)
         unsigned page = vcpus_random(&vcpu->random) % ALL_PAGES;
         uint64_t *round = &rounds[page / GUEST_PAGES];
         uint64_t before = qatomic_load_acquire(round);
-        bool seen;
+        bool visible;
 
         if (!is_recorded_shared(vcpu->rig->blocks[page / BLOCK_PAGES],
                                 page % BLOCK_PAGES)) {
             continue;
         }
         smp_rmb();      /* the state was looked at before the bytes */
-        seen = is_secret_seen(vcpu->rig, page);
+        visible = is_secret_visible(vcpu->rig, page);
         smp_rmb();      /* and the round after them */
         if (qatomic_read(round) == before) {
-            g_assert_false(seen);
+            g_assert_false(visible);
             qatomic_inc(&reads);
         }
     }

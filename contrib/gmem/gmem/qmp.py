@@ -29,7 +29,7 @@ def load():
             # A namespace package remembers where it was looked for.
             sys.modules.pop('qemu', None)
             continue
-        # What it logs, it raises as well.
+        # Logged errors are raised as well.
         logging.getLogger('qemu.qmp').addHandler(logging.NullHandler())
         logging.getLogger('qemu.qmp').propagate = False
         return qemu.qmp

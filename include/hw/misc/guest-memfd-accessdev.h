@@ -1,6 +1,6 @@
 /*
- * Registers of guest-memfd-accessdev: each way that QEMU has into guest
- * memory, one access at a time
+ * Registers of guest-memfd-accessdev: each function by which QEMU accesses
+ * guest memory, one access at a time
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *

@@ -27,7 +27,7 @@
 #define GMTD_REG_ATTRIBUTES     0x18        /* RW: GMTD_ATTR_*, for CONVERT */
 #define GMTD_REG_COMMAND        0x20        /* WO: GMTD_CMD_* */
 #define GMTD_REG_STATUS         0x28        /* RO: 0 or -errno */
-#define GMTD_REG_OUTCOME        0x30        /* RO: what CONVERT decided */
+#define GMTD_REG_OUTCOME        0x30        /* RO: decision of CONVERT */
 #define GMTD_REG_CHANGED        0x38        /* RO: bytes CONVERT changed */
 #define GMTD_REG_DATA           0x40        /* RW: for READ and WRITE */
 #define GMTD_REG_DST            0x48        /* RW: destination of COPY */
@@ -45,11 +45,11 @@
  * PIN: hold a reference to the page at GPA, as a device does that is busy
  *   with it.  KVM cannot make such a page private (-EAGAIN).  -EBUSY if a
  *   page is pinned already, -EFAULT for a private page.
- * UNPIN: let go of it.
+ * UNPIN: drop the reference.
  * MAP: keep a pointer to the 8 bytes at GPA, as a device model does while
  *   its request is under way.  The page cannot become private (-EAGAIN).
  *   -EBUSY if there is a pointer already, -EFAULT for a private page.
- * UNMAP: let go of the page.
+ * UNMAP: drop the pointer.
  * TOUCH: read DATA through the last pointer, even after UNMAP, as only a
  *   bug does.  Where the host is kept off private memory (KVM in place) a
  *   page that became private reads zeros.  -EINVAL without MAP, -EFAULT if

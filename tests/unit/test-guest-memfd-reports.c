@@ -1,5 +1,5 @@
 /*
- * What is told about a conversion of guest memory that failed
+ * Reports of failed conversions of guest memory
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -8,14 +8,14 @@
 #include "qemu/main-loop.h"
 #include "guest-memfd-rig.h"
 
-/* Of the last failure that was told. */
+/* The last failure that was reported. */
 static struct {
     unsigned count;
     GuestMemfdRequest req;
     GuestMemfdResult result;
-} told;
+} report;
 
-/* Whoever is told may ask about the VM, and take any lock for that. */
+/* The callback may query the VM, and take any lock for that. */
 static void expect_nothing_locked(GuestMemfdEngine *engine)
 {
     GuestMemfdBlock *block;
@@ -33,30 +33,30 @@ static void note(GuestMemfdEngine *engine, const GuestMemfdRequest *req,
                  const GuestMemfdResult *result)
 {
     expect_nothing_locked(engine);
-    told.count++;
-    told.req = *req;
-    told.result = *result;
+    report.count++;
+    report.req = *req;
+    report.result = *result;
 }
 
 static Rig *start(void)
 {
     Rig *rig = rig_two_blocks();
 
-    memset(&told, 0, sizeof(told));
+    memset(&report, 0, sizeof(report));
     rig->engine.failed = note;
     return rig;
 }
 
-/* Told once, and of this page; @block NULL: of none. */
-static void expect_told(const GuestMemfdBlock *block, uint64_t page,
-                        int error)
+/* Reported once, for this page; @block NULL: for none. */
+static void expect_report(const GuestMemfdBlock *block, uint64_t page,
+                          int error)
 {
-    g_assert_cmpuint(told.count, ==, 1);
-    g_assert_true(told.result.block == block);
-    g_assert_cmpuint(told.result.offset, ==,
+    g_assert_cmpuint(report.count, ==, 1);
+    g_assert_true(report.result.block == block);
+    g_assert_cmpuint(report.result.offset, ==,
                      page * qemu_real_host_page_size());
-    g_assert_cmpint(told.result.error, ==, error);
-    told.count = 0;
+    g_assert_cmpint(report.result.error, ==, error);
+    report.count = 0;
 }
 
 static void test_success(void)
@@ -66,7 +66,7 @@ static void test_success(void)
     rig_convert(rig, TO_PRIVATE, 0, 32);
     rig->convert_fault = (RigFault) { .count = 2, .error = -EAGAIN };
     rig_convert(rig, TO_SHARED, 0, 32);
-    g_assert_cmpuint(told.count, ==, 0);
+    g_assert_cmpuint(report.count, ==, 0);
     rig_free(rig);
 }
 
@@ -76,20 +76,20 @@ static void test_provider(void)
 
     rig->convert_fault = (RigFault) { .count = 1, .error = -EIO };
     rig_convert(rig, TO_PRIVATE, 4, 20);
-    g_assert_cmpuint(told.req.gpa, ==, 4 * qemu_real_host_page_size());
-    g_assert_cmpuint(told.req.size, ==, 20 * qemu_real_host_page_size());
-    g_assert_null(told.req.block);
-    expect_told(rig->blocks[0], 4, -EIO);
+    g_assert_cmpuint(report.req.gpa, ==, 4 * qemu_real_host_page_size());
+    g_assert_cmpuint(report.req.size, ==, 20 * qemu_real_host_page_size());
+    g_assert_null(report.req.block);
+    expect_report(rig->blocks[0], 4, -EIO);
 
     /* The second run of the request, which is in the other block. */
     rig->convert_fault = (RigFault) { .after = 1, .count = 1,
                                       .error = -ENOMEM };
     rig_convert(rig, TO_PRIVATE, 4, 20);
-    expect_told(rig->blocks[1], 0, -ENOMEM);
+    expect_report(rig->blocks[1], 0, -ENOMEM);
     rig_free(rig);
 }
 
-/* What is in use fails for good after the third try. */
+/* A busy page is an error after the third try. */
 static void fail_for_good(Rig *rig)
 {
     rig->convert_fault = (RigFault) {
@@ -105,8 +105,8 @@ static void test_retries(void)
     rig->on_sleep = fail_for_good;
     rig->convert_fault = (RigFault) { .count = 1, .error = -EAGAIN };
     rig_convert(rig, TO_PRIVATE, 17, 1);
-    g_assert_cmpuint(told.result.retries, ==, 3);
-    expect_told(rig->blocks[1], 1, -EIO);
+    g_assert_cmpuint(report.result.retries, ==, 3);
+    expect_report(rig->blocks[1], 1, -EIO);
     rig_free(rig);
 }
 
@@ -115,10 +115,10 @@ static void test_refused(void)
     Rig *rig = start();
 
     rig_ask(rig, TO_PRIVATE, ZERO, 20, 1, NULL);
-    g_assert_true(told.result.decided);
-    g_assert_cmpint(told.result.decision.mode, ==,
+    g_assert_true(report.result.decided);
+    g_assert_cmpint(report.result.decision.mode, ==,
                     GUEST_MEMFD_CONTENT_MODE_ZERO);
-    expect_told(rig->blocks[1], 4, -EINVAL);
+    expect_report(rig->blocks[1], 4, -EINVAL);
     rig_free(rig);
 }
 
@@ -129,7 +129,7 @@ static void test_listener(void)
     rig_convert(rig, TO_PRIVATE, 0, 32);
     rig->listeners[1].agrees = 0;
     rig_convert(rig, TO_SHARED, 10, 10);
-    expect_told(rig->blocks[1], 0, -ENOSPC);
+    expect_report(rig->blocks[1], 0, -ENOSPC);
     rig_free(rig);
 }
 
@@ -139,16 +139,16 @@ static void test_no_block(void)
     Rig *rig = start();
 
     rig_convert(rig, TO_PRIVATE, 0, 0);
-    g_assert_false(told.result.decided);
-    expect_told(NULL, 0, -EINVAL);
+    g_assert_false(report.result.decided);
+    expect_report(NULL, 0, -EINVAL);
     rig_convert(rig, TO_PRIVATE, 31, 2);                /* a hole */
-    expect_told(NULL, 0, -EINVAL);
+    expect_report(NULL, 0, -EINVAL);
     guest_memfd_engine_request(&rig->engine, page, page,
                                GUEST_MEMFD_ATTR_PRIVATE | 1 << 10,
                                GUEST_MEMFD_ORIGIN_HYPERCALL, NULL);
-    g_assert_cmpint(told.req.direction, ==, TO_PRIVATE);
-    g_assert_cmpuint(told.req.gpa, ==, page);
-    expect_told(NULL, 0, -EINVAL);
+    g_assert_cmpint(report.req.direction, ==, TO_PRIVATE);
+    g_assert_cmpuint(report.req.gpa, ==, page);
+    expect_report(NULL, 0, -EINVAL);
     rig_free(rig);
 }
 
@@ -166,12 +166,12 @@ static void test_part_of_block(void)
 
     rig->convert_fault = (RigFault) { .count = 1, .error = -EIO };
     guest_memfd_engine_convert(&rig->engine, &req, NULL);
-    g_assert_true(told.req.block == rig->blocks[1]);
-    expect_told(rig->blocks[1], 3, -EIO);
+    g_assert_true(report.req.block == rig->blocks[1]);
+    expect_report(rig->blocks[1], 3, -EIO);
     rig_free(rig);
 }
 
-/* The piece that held the block is let go only after it was told. */
+/* The section's reference to the block is dropped after the report. */
 static void note_reference(GuestMemfdEngine *engine,
                            const GuestMemfdRequest *req,
                            const GuestMemfdResult *result)
@@ -189,9 +189,9 @@ static void test_reference(void)
     rig->engine.failed = note_reference;
     rig->convert_fault = (RigFault) { .count = 1, .error = -EIO };
     rig_convert(rig, TO_PRIVATE, 16, 4);
-    expect_told(rig->blocks[1], 0, -EIO);
+    expect_report(rig->blocks[1], 0, -EIO);
     rig_ask(rig, TO_PRIVATE, ZERO, 16, 1, NULL);
-    expect_told(rig->blocks[1], 0, -EINVAL);
+    expect_report(rig->blocks[1], 0, -EINVAL);
     rig_free(rig);
 }
 
@@ -199,14 +199,14 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
 
-    g_test_add_func("/guest-memfd/told/success", test_success);
-    g_test_add_func("/guest-memfd/told/provider", test_provider);
-    g_test_add_func("/guest-memfd/told/retries", test_retries);
-    g_test_add_func("/guest-memfd/told/refused", test_refused);
-    g_test_add_func("/guest-memfd/told/listener", test_listener);
-    g_test_add_func("/guest-memfd/told/no-block", test_no_block);
-    g_test_add_func("/guest-memfd/told/part-of-block", test_part_of_block);
-    g_test_add_func("/guest-memfd/told/reference", test_reference);
+    g_test_add_func("/guest-memfd/report/success", test_success);
+    g_test_add_func("/guest-memfd/report/provider", test_provider);
+    g_test_add_func("/guest-memfd/report/retries", test_retries);
+    g_test_add_func("/guest-memfd/report/refused", test_refused);
+    g_test_add_func("/guest-memfd/report/listener", test_listener);
+    g_test_add_func("/guest-memfd/report/no-block", test_no_block);
+    g_test_add_func("/guest-memfd/report/part-of-block", test_part_of_block);
+    g_test_add_func("/guest-memfd/report/reference", test_reference);
 
     return g_test_run();
 }
