@@ -138,11 +138,6 @@ build_image() {
     cp "$dir/arch/x86/boot/bzImage" "$out/$name"
 }
 
-# Of another configuration that hardly differs, most files needn't be compiled again.
-copy_objects() {
-    [ -d "$1" ] || quietly "copy" cp -a "$obj" "$1"
-}
-
 build_selftests() {
     local hdr=$out/headers dst=$out/selftests-obj test targets=()
 
@@ -185,11 +180,11 @@ unpack
 if [ "$what" = debug ]; then
     build_image bzImage-debug "$obj-debug" "$kernel/l1.config" "$kernel/l1-debug.config"
 else
+    # The same objects: of a configuration that hardly differs, only KVM is compiled
+    # again.
+    build_image bzImage-in-place-only "$obj" "$kernel/l1.config" "$kernel/l1-in-place-only.config"
     build_image bzImage "$obj" "$kernel/l1.config"
     quietly "selftests" build_selftests
-    copy_objects "$obj-in-place-only"
-    build_image bzImage-in-place-only "$obj-in-place-only" "$kernel/l1.config" \
-                "$kernel/l1-in-place-only.config"
 fi
 echo "$key" > "$stamp"
 say "${images[*]}"
