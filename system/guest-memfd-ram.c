@@ -179,6 +179,13 @@ int guest_memfd_ram_block_discard(RAMBlock *rb, uint64_t offset,
     return 0;
 }
 
+MemTxAttrs guest_memfd_debug_attrs(MemTxAttrs attrs)
+{
+    attrs.vcpu = current_machine && current_machine->cgs &&
+                 current_machine->cgs->debug;
+    return attrs;
+}
+
 void guest_memfd_ram_block_set_policy(RAMBlock *rb,
                                       GuestMemfdContentPolicy policy)
 {

@@ -48,6 +48,12 @@ int guest_memfd_ram_block_discard(RAMBlock *rb, uint64_t offset,
 bool guest_memfd_is_in_place(void);
 
 /*
+ * guest_memfd_debug_attrs: of an access by gdb or the monitor: the guest's
+ * own, if the user lets them see private memory (see sw-protected-guest)
+ */
+MemTxAttrs guest_memfd_debug_attrs(MemTxAttrs attrs);
+
+/*
  * guest_memfd_ram_block_in_place: is the block converted in place?  Then
  * pages become inaccessible, and exist only once.
  */

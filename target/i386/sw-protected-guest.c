@@ -31,6 +31,15 @@ struct SwProtectedGuest {
     X86ConfidentialGuest parent_obj;
 };
 
+static void refuse_debug(Error **errp)
+{
+    ERRP_GUARD();
+
+    error_setg(errp, "sw-protected-guest does not support debug=on with KVM, "
+               "which keeps private memory from QEMU");
+    error_append_hint(errp, "Use -accel tcg, or debug=off.\n");
+}
+
 #ifdef CONFIG_KVM
 /* Negative if this KVM has none; another accelerator is tried then. */
 static int sw_protected_guest_kvm_type(X86ConfidentialGuest *cg)
@@ -71,6 +80,10 @@ static bool sw_protected_guest_disable_smm(Error **errp)
 static int sw_protected_guest_kvm_init(ConfidentialGuestSupport *cgs,
                                        Error **errp)
 {
+    if (cgs->debug) {
+        refuse_debug(errp);
+        return -EINVAL;
+    }
     if (!kvm_enable_hypercall(BIT_ULL(KVM_HC_MAP_GPA_RANGE))) {
         error_setg(errp, "sw-protected-guest: KVM does not pass on the "
                    "guest's conversion requests (KVM_HC_MAP_GPA_RANGE)");
@@ -100,6 +113,20 @@ static void sw_protected_guest_cpu_instance_init(X86ConfidentialGuest *cg,
 }
 #endif
 
+static bool sw_protected_guest_get_debug(Object *obj, Error **errp)
+{
+    return CONFIDENTIAL_GUEST_SUPPORT(obj)->debug;
+}
+
+static void sw_protected_guest_set_debug(Object *obj, bool value, Error **errp)
+{
+    if (value && kvm_enabled()) {
+        refuse_debug(errp);
+        return;
+    }
+    CONFIDENTIAL_GUEST_SUPPORT(obj)->debug = value;
+}
+
 static void sw_protected_guest_init(Object *obj)
 {
     ConfidentialGuestSupport *cgs = CONFIDENTIAL_GUEST_SUPPORT(obj);
@@ -113,6 +140,10 @@ static void sw_protected_guest_init(Object *obj)
 static void sw_protected_guest_class_init(ObjectClass *oc, const void *data)
 {
     CONFIDENTIAL_GUEST_SUPPORT_CLASS(oc)->access_by_attributes = true;
+    object_class_property_add_bool(oc, "debug", sw_protected_guest_get_debug,
+                                   sw_protected_guest_set_debug);
+    object_class_property_set_description(oc, "debug",
+        "Let gdb and the monitor see private memory (TCG only)");
 #ifdef CONFIG_KVM
     X86_CONFIDENTIAL_GUEST_CLASS(oc)->kvm_type = sw_protected_guest_kvm_type;
     X86_CONFIDENTIAL_GUEST_CLASS(oc)->adjust_cpuid_features =

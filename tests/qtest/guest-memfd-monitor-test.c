@@ -79,6 +79,36 @@ static void test_memsave(void)
     check_save("memsave", "Invalid addr 0x0000000000fff000/size 8192");
 }
 
+static void set_debug(QTestState *qts, bool debug)
+{
+    qtest_qmp_assert_success(qts, "{'execute': 'qom-set', 'arguments': "
+                             "{'path': '/objects/cgs0', 'property': 'debug', "
+                             "'value': %i}}", debug);
+}
+
+static bool can_examine(QTestState *qts, const char *command)
+{
+    g_autofree char *out = qtest_hmp(qts, "%s /4xb 0x%" PRIx64, command,
+                                     GM_GPA);
+
+    return !strstr(out, "Cannot access memory") && strstr(out, "0x");
+}
+
+/* The user lets those see who debug the guest's kernel, and nobody else. */
+static void test_debug(void)
+{
+    QTestState *qts = start("");
+
+    set_debug(qts, true);
+    g_assert_true(can_examine(qts, "x"));
+    g_assert_true(can_examine(qts, "xp"));
+    g_assert_cmphex(qtest_readl(qts, GM_GPA), ==, 0);
+    set_debug(qts, false);
+    g_assert_false(can_examine(qts, "x"));
+    g_assert_false(can_examine(qts, "xp"));
+    end(qts);
+}
+
 static void test_examine(void)
 {
     static const char *commands[] = { "x", "xp" };
@@ -167,6 +197,29 @@ static void check_gdb(int fd)
     g_assert_cmpstr(same, ==, "OK");
 }
 
+/* By either kind of address; physical ones are left switched on. */
+static void check_gdb_sees(int fd)
+{
+    g_autofree char *before = ask(fd, "m%" PRIx64 ",4", GM_GPA);
+    g_autofree char *written = ask(fd, "M%" PRIx64 ",4:12345678", GM_GPA);
+    g_autofree char *mode = ask(fd, "Qqemu.PhyMemMode:1");
+    g_autofree char *read = ask(fd, "m%" PRIx64 ",4", GM_GPA);
+    g_autofree char *back = ask(fd, "M%" PRIx64 ",4:%s", GM_GPA, before);
+
+    g_assert_cmpint(strlen(before), ==, 8);
+    g_assert_cmpstr(written, ==, "OK");
+    g_assert_cmpstr(mode, ==, "OK");
+    g_assert_cmpstr(read, ==, "12345678");
+    g_assert_cmpstr(back, ==, "OK");
+}
+
+static void check_gdb_physical(int fd)
+{
+    g_autofree char *read = ask(fd, "m%" PRIx64 ",4", GM_GPA);
+
+    g_assert_cmpstr(read, ==, "E14");
+}
+
 static void test_gdb(void)
 {
     g_autofree char *dir = g_dir_make_tmp("guest-memfd-XXXXXX", NULL);
@@ -184,6 +237,10 @@ static void test_gdb(void)
     qts = start(args);
     fd = connect_to(path);
     check_gdb(fd);
+    set_debug(qts, true);
+    check_gdb_sees(fd);
+    set_debug(qts, false);
+    check_gdb_physical(fd);
     close(fd);
     end(qts);
     rmdir(dir);
@@ -292,6 +349,7 @@ int main(int argc, char **argv)
     qtest_add_func("/guest-memfd/monitor/memsave", test_memsave);
     qtest_add_func("/guest-memfd/monitor/examine", test_examine);
     qtest_add_func("/guest-memfd/monitor/gdb", test_gdb);
+    qtest_add_func("/guest-memfd/monitor/debug", test_debug);
     qtest_add_func("/guest-memfd/monitor/screendump", test_screendump);
     qtest_add_func("/guest-memfd/monitor/shown-before-reset",
                    test_shown_before_reset);

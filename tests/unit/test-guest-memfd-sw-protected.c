@@ -71,6 +71,33 @@ static void test_smm(void)
     object_unref(guest);
 }
 
+static void expect_no_debug(Error *err)
+{
+    g_assert_nonnull(strstr(error_get_pretty(err), "sw-protected-guest does "
+                            "not support debug=on with KVM"));
+    g_assert_cmpstr(err->hint->str, ==, "Use -accel tcg, or debug=off.\n");
+    error_free(err);
+}
+
+/* Neither in a VM that has KVM, nor before it is known that it has. */
+static void test_debug(void)
+{
+    Object *guest = new_guest(ON_OFF_AUTO_AUTO);
+    ConfidentialGuestSupport *cgs = CONFIDENTIAL_GUEST_SUPPORT(guest);
+    Error *err = NULL;
+
+    g_assert_false(object_property_set_bool(guest, "debug", true, &err));
+    expect_no_debug(err);
+    g_assert_false(cgs->debug);
+
+    err = NULL;
+    cgs->debug = true;
+    g_assert_cmpint(init_guest(guest, &err), ==, -EINVAL);
+    expect_no_debug(err);
+    g_assert_cmphex(fake_x86.hypercalls, ==, 0);
+    object_unref(guest);
+}
+
 /* -machine none has no SMM that could be in the way. */
 static void test_no_machine(void)
 {
@@ -132,6 +159,7 @@ int main(int argc, char **argv)
     g_test_add_func("/guest-memfd/sw-protected/ready", test_ready);
     g_test_add_func("/guest-memfd/sw-protected/init", test_init);
     g_test_add_func("/guest-memfd/sw-protected/smm", test_smm);
+    g_test_add_func("/guest-memfd/sw-protected/debug", test_debug);
     g_test_add_func("/guest-memfd/sw-protected/no-machine", test_no_machine);
     g_test_add_func("/guest-memfd/sw-protected/no-hypercall",
                     test_no_hypercall);
