@@ -11,7 +11,8 @@ UNIT_TESTS := 'tests/unit/test-guest-memfd-*' libqemuutil.a
 QTESTS := 'tests/qtest/guest-memfd*-test' qemu-system-x86_64
 
 .PHONY: help demo build check check-tools check-libvirt check-libvirt-patches \
-	check-kvm check-defects shell-kvm bench check-upstream stock \
+	check-kvm check-defects shell-kvm bench check-upstream \
+	check-upstream-series stock \
 	check-reliability fuzz sanitize sanitize-qtest mutation coverage \
 	install uninstall deb check-deb docs check-docs transcript \
 	export-patches check-patches clean distclean
@@ -95,6 +96,9 @@ coverage: ## print the lines and branches that the tests reach
 
 check-upstream: ## run QEMU's own unit and x86_64 qtest suites on our build
 	@tests/upstream/check
+
+check-upstream-series: ## fixes of QEMU's own faults, on the unchanged QEMU
+	@tests/upstream/check-series
 
 stock: ## build the unchanged QEMU beside ours: build/stock/qemu-system-x86_64
 	@tests/upstream/stock
