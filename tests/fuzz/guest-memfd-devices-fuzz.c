@@ -258,7 +258,7 @@ void fuzz_dma_read_cb(size_t address, size_t size, MemoryRegion *mr)
 /* --- further operations ------------------------------------------------ */
 
 /* Three bytes of the input: which page, and how far from where it begins. */
-static uint64_t get_address(const unsigned char *data)
+static uint64_t get_any_address(const unsigned char *data)
 {
     return WINDOW + data[0] % PAGES * PAGE + (int16_t)lduw_le_p(data + 1);
 }
@@ -313,7 +313,7 @@ static void write_shared(uint64_t address, const void *bytes, size_t size)
 static void op_fill(QTestState *s, const unsigned char *data, size_t len)
 {
     if (len > 3) {
-        write_shared(get_address(data), data + 3, len - 3);
+        write_shared(get_any_address(data), data + 3, len - 3);
     }
 }
 
@@ -322,7 +322,7 @@ static void op_pointer(QTestState *s, const unsigned char *data, size_t len)
     if (len >= 6) {
         uint64_t pointer = cpu_to_le64(get_address(data + 3));
 
-        write_shared(get_address(data), &pointer, sizeof(pointer));
+        write_shared(get_any_address(data), &pointer, sizeof(pointer));
     }
 }
 

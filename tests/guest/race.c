@@ -258,6 +258,7 @@ static void intrude(struct racer *racer)
 static void read_coveted(struct racer *racer)
 {
     struct range page = coveted(random_below(&racer->seed, options.vcpus));
+    /* Volatile: each read has to take place. */
     const volatile uint64_t *word = (const volatile uint64_t *)page.gpa;
     unsigned i;
 
