@@ -289,19 +289,21 @@ int guest_memfd_engine_convert(GuestMemfdEngine *engine,
                                const GuestMemfdRequest *req,
                                GuestMemfdResult *result);
 
-/*
- * guest_memfd_engine_share_block: share all of @block, for a new start
- *
- * Pages that were private read as zero.  Returns as guest_memfd_engine_convert().
- */
-int guest_memfd_engine_share_block(GuestMemfdEngine *engine,
-                                   GuestMemfdBlock *block);
-
 /* The same, from a hypercall's arguments: see guest_memfd_request_decode(). */
 int guest_memfd_engine_request(GuestMemfdEngine *engine, hwaddr gpa,
                                uint64_t size, uint64_t attributes,
                                GuestMemfdOrigin origin,
                                GuestMemfdResult *result);
+
+/*
+ * guest_memfd_engine_share_block: share all of @block, for a new start
+ *
+ * Pages that were private read as zero.
+ *
+ * Returns as guest_memfd_engine_convert().
+ */
+int guest_memfd_engine_share_block(GuestMemfdEngine *engine,
+                                   GuestMemfdBlock *block);
 
 /* BQL held. */
 void guest_memfd_engine_totals(GuestMemfdEngine *engine,
