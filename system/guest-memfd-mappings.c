@@ -101,7 +101,7 @@ bool guest_memfd_mappings_init(GuestMemfdBlock *block, Error **errp)
     const uint64_t pages = page_of(block->size);
     const size_t bytes = ROUND_UP(pages * sizeof(uint32_t),
                                   qemu_real_host_page_size());
-    void *counters = qemu_anon_ram_alloc(bytes, NULL, false, true);
+    void *counters = qemu_anon_ram_alloc(bytes, NULL, false, false);
     GuestMemfdMappings *m;
     unsigned i;
 
