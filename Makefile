@@ -11,8 +11,8 @@ UNIT_TESTS := 'tests/unit/test-guest-memfd-*' libqemuutil.a
 QTESTS := 'tests/qtest/guest-memfd*-test' qemu-system-x86_64
 
 .PHONY: help demo build check check-tools check-libvirt check-libvirt-patches \
-	check-kvm check-defects shell-kvm bench check-upstream \
-	check-upstream-series stock \
+	check-kvm check-defects shell-kvm demo-linux check-linux bench \
+	check-upstream check-upstream-series stock \
 	check-reliability fuzz sanitize sanitize-qtest mutation coverage \
 	install uninstall deb check-deb docs check-docs transcript \
 	export-patches check-patches clean distclean
@@ -59,6 +59,15 @@ check-defects: ## show QEMU 10.2.2's defects on it, and that ours has none
 shell-kvm: ## a shell on the reference kernel; SETTING= as in kernel/README.md
 	@tests/kvm/build
 	@tests/kvm/shell $(SETTING)
+
+demo-linux: ## boot a Linux whose memory is private; SETTING= on the rig's KVM
+	@tests/linux/build
+	$(if $(SETTING),@tests/kvm/build)
+	@tests/linux/demo $(if $(SETTING),--setting $(SETTING))
+
+check-linux: ## do with a Linux guest what its users do: 25 scenarios
+	@tests/linux/build
+	@tests/run linux
 
 bench: ## build, and measure conversions and requests (prints JSON)
 	@scripts/build qemu-system-x86_64 tests/guest-memfd/guest-memfd-bench \

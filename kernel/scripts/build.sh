@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# build.sh [debug]: build the reference kernel and its KVM selftests, or the same
-# kernel with debug options:
+# build.sh [debug|guest]: build the reference kernel and its KVM selftests, or the
+# same kernel with debug options, or with what a software-protected guest needs:
 #
 #   build/kernel/bzImage                 configured by l1.config
 #   build/kernel/bzImage-in-place-only   and l1-in-place-only.config
 #   build/kernel/bzImage-debug           and l1-debug.config
+#   build/kernel/bzImage-guest           and guest/guest.config, with guest/patches, too
 #   build/kernel/selftests/              static binaries, for run-selftests.sh
 #
 # Nothing is done if neither patches nor configuration nor source have changed.
@@ -25,8 +26,12 @@ tests=(guest_memfd_test pre_fault_memory_test set_memory_region_test
        x86/private_mem_emulation_test x86/private_mem_kvm_exits_test)
 
 key() {
-    (cd "$kernel" && sha256sum kernel.lock ./*.config scripts/build.sh \
-                               patches/series patches/*.patch) | sha256sum | cut -d' ' -f1
+    (
+        cd "$kernel"
+        files=(kernel.lock ./*.config scripts/build.sh patches/series patches/*.patch)
+        [ "$what" != guest ] || files+=(guest/guest.config guest/patches/series guest/patches/*.patch)
+        sha256sum "${files[@]}"
+    ) | sha256sum | cut -d' ' -f1
 }
 
 need() {
@@ -69,19 +74,8 @@ apply() {
     (cd "$src" && GIT_CEILING_DIRECTORIES=$out git apply "${exclude[@]}" "$@")
 }
 
-# Go back to the pristine tree by the patches that were applied, the last one first,
-# so that files which don't change are not compiled again.
-unapply() {
-    local patch
-
-    while read -r patch; do
-        apply --reverse "$patch"
-        rm "$patch"
-    done < <(find "$out/applied" -name '*.patch' | sort -r)
-}
-
 unpack() {
-    local id patch n=100
+    local id files applied i n=0
 
     id=$(sha256sum < "$out/linux.tar.xz")
     if [ ! -f "$out/linux.id" ] || [ "$(cat "$out/linux.id")" != "$id" ]; then
@@ -90,16 +84,22 @@ unpack() {
         quietly "unpack" tar -C "$src" --strip-components=1 -xf "$out/linux.tar.xz"
         echo "$id" > "$out/linux.id"
     fi
-    if series | sed "s|^|$kernel/patches/|" | xargs cat 2> /dev/null | cmp -s - <(cat "$out"/applied/*.patch 2> /dev/null); then
-        return
-    fi
-
-    unapply
-    while read -r patch; do
-        apply "$kernel/patches/$patch"
-        cp "$kernel/patches/$patch" "$out/applied/$((n++))-$patch"
-    done < <(series)
-    say "$(series | wc -l) patches applied"
+    # Patches that differ are taken back, the last one first, and files that none of
+    # them changes are not compiled again.
+    mapfile -t files < <(patch_files "$what")
+    mapfile -t applied < <(find "$out/applied" -name '*.patch' | sort)
+    while cmp -s "${files[n]:-}" "${applied[n]:-}"; do
+        n=$((n + 1))
+    done
+    for ((i = ${#applied[@]} - 1; i >= n; i--)); do
+        apply --reverse "${applied[i]}"
+        rm "${applied[i]}"
+    done
+    for ((i = n; i < ${#files[@]}; i++)); do
+        apply "${files[i]}"
+        cp "${files[i]}" "$out/applied/$((100 + i))-${files[i]##*/}"
+    done
+    say "${#files[@]} patches applied"
 }
 
 # The line in FRAGMENT... that has the last word on each option.
@@ -160,8 +160,8 @@ build_selftests() {
 
 case $what in
 "") images=("$out/bzImage" "$out/bzImage-in-place-only" "$out/selftests") ;;
-debug) images=("$out/bzImage-debug") ;;
-*) die "usage: build.sh [debug]" ;;
+debug | guest) images=("$out/bzImage-$what") ;;
+*) die "usage: build.sh [debug|guest]" ;;
 esac
 
 need
@@ -179,6 +179,8 @@ rm -f "$stamp"
 unpack
 if [ "$what" = debug ]; then
     build_image bzImage-debug "$obj-debug" "$kernel/l1.config" "$kernel/l1-debug.config"
+elif [ "$what" = guest ]; then
+    build_image bzImage-guest "$obj-guest" "$kernel/l1.config" "$kernel/guest/guest.config"
 else
     # The same objects: of a configuration that hardly differs, only KVM is compiled
     # again.

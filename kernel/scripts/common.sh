@@ -24,6 +24,13 @@ has_sha256() {
     [ "$(sha256sum < "$1" | cut -d' ' -f1)" = "$2" ]
 }
 
+# series [DIR]: the names of the patches in DIR (kernel/patches), in order
 series() {
-    grep -v '^#' "$kernel/patches/series"
+    grep -v '^#' "${1:-$kernel/patches}/series"
+}
+
+# patch_files [guest]: the patches of the rig, and of the guest, in order
+patch_files() {
+    series | sed "s|^|$kernel/patches/|"
+    [ "${1:-}" != guest ] || series "$kernel/guest/patches" | sed "s|^|$kernel/guest/patches/|"
 }

@@ -9,6 +9,9 @@
 #   series.sh check DIR     checkpatch.pl --strict on base..HEAD of DIR
 #   series.sh build DIR     compile KVM at each commit of base..HEAD of DIR, with SNP and
 #                           TDX, without them, and without attributes of VMs
+#
+# For the series of the guest, kernel/guest/patches, which stands on the other one:
+# import-guest, export-guest, check-guest. There "base" is the end of the first.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
@@ -38,22 +41,33 @@ import() {
     fi
 }
 
+import_guest() {
+    local without='^$'
+
+    import "$1"
+    git tag -f base > /dev/null
+    [ -d Documentation ] || without='^Documentation-'
+    series "$kernel/guest/patches" | grep -v "$without" |
+        sed "s|^|$kernel/guest/patches/|" | xargs git am -q
+}
+
+# export_patches TREE DIR: base..HEAD of TREE become the patches in DIR
 export_patches() {
     local tmp patch name
 
-    [ "$(git -C "$1" rev-parse 'base^{tree}')" = "$(lock tar-tree)" ] ||
+    [ -d "$1/Documentation" ] ||
         die "export needs the full source, a patch would be lost otherwise"
     tmp=$(mktemp -d)
     git -C "$1" format-patch -q --zero-commit --no-signature --no-numbered --no-stat \
         --full-index -N --filename-max-length=90 -o "$tmp" base..HEAD
 
-    rm -f "$kernel"/patches/*.patch
+    rm -f "$2"/*.patch
     for patch in "$tmp"/*.patch; do
         name=${patch##*/}
         name=${name#[0-9][0-9][0-9][0-9]-}
-        mv "$patch" "$kernel/patches/$name"
+        mv "$patch" "$2/$name"
         echo "$name"
-    done > "$kernel/patches/series"
+    done > "$2/series"
     rmdir "$tmp"
 }
 
@@ -98,11 +112,13 @@ build() {
     git -C "$1" worktree remove --force "$tree"
 }
 
-[ $# -eq 2 ] || die "usage: series.sh import|export|check|build DIR"
+[ $# -eq 2 ] || die "usage: series.sh import[-guest]|export[-guest]|check[-guest]|build DIR"
 case $1 in
 import) import "$2" ;;
-export) export_patches "$2" ;;
-check) check "$2" ;;
+import-guest) import_guest "$2" ;;
+export) export_patches "$2" "$kernel/patches" ;;
+export-guest) export_patches "$2" "$kernel/guest/patches" ;;
+check | check-guest) check "$2" ;;
 build) build "$2" ;;
 *) die "unknown command '$1'" ;;
 esac
