@@ -2,6 +2,7 @@
 """The machine: QEMU under TCG, its serial port, and its QMP socket."""
 
 import asyncio
+import contextlib
 import os
 import shlex
 import shutil
@@ -34,7 +35,44 @@ def parse_line(line):
     return record
 
 
-class Machine:
+class Monitored:
+    """A QEMU that connects to us: qmp, process and failure() are the user's."""
+
+    start_max = START_MAX
+    answer_max = END_MAX
+
+    async def accept(self):
+        """Wait for QEMU; False if it ended, or takes too long."""
+        accept = asyncio.ensure_future(self.qmp.accept())
+        ended = asyncio.ensure_future(self.process.wait())
+        done, _ = await asyncio.wait({accept, ended}, timeout=self.start_max,
+                                     return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        if accept not in done:
+            accept.cancel()
+            await asyncio.gather(accept, return_exceptions=True)
+            return False
+        await accept
+        return True
+
+    async def disconnect(self):
+        with contextlib.suppress(QMPError, EOFError, OSError,
+                                 asyncio.TimeoutError):
+            await asyncio.wait_for(self.qmp.disconnect(), self.answer_max)
+
+    async def execute(self, command, arguments=None):
+        try:
+            return await asyncio.wait_for(
+                self.qmp.execute(command, arguments), self.answer_max)
+        except (QMPError, EOFError, OSError, asyncio.TimeoutError) as error:
+            raise self.failure(f'QMP {command}: {error!r}') from error
+
+    async def hmp(self, line):
+        return await self.execute('human-monitor-command',
+                                  {'command-line': line})
+
+
+class Machine(Monitored):
     """Use it with 'async with': QEMU does not outlive the block."""
 
     def __init__(self, qemu, payload, cmdline, vcpus):
@@ -89,34 +127,20 @@ class Machine:
                 *self.argv, stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE, stderr=stderr,
                 start_new_session=True)
-        accept = asyncio.ensure_future(self.qmp.accept())
-        ended = asyncio.ensure_future(self.process.wait())
-        done, _ = await asyncio.wait({accept, ended}, timeout=START_MAX,
-                                     return_when=asyncio.FIRST_COMPLETED)
-        ended.cancel()
-        if accept not in done:
-            accept.cancel()
-            await asyncio.gather(accept, return_exceptions=True)
-            raise self._failure('QEMU did not start')
-        await accept
+        if not await self.accept():
+            raise self.failure('QEMU did not start')
         self.connected = True
 
     async def __aexit__(self, *_):
         try:
             if self.connected:
-                await self._disconnect()
+                await self.disconnect()
             if self.process and self.process.returncode is None:
                 self.process.kill()
                 await self.process.wait()
             self._read_stderr()
         finally:
             shutil.rmtree(self.directory, ignore_errors=True)
-
-    async def _disconnect(self):
-        try:
-            await asyncio.wait_for(self.qmp.disconnect(), END_MAX)
-        except (QMPError, EOFError, OSError, asyncio.TimeoutError):
-            pass
 
     def _read_stderr(self):
         try:
@@ -126,24 +150,13 @@ class Machine:
         except OSError:
             pass
 
-    def _failure(self, what):
+    def failure(self, what):
         """What went wrong, and the last that was heard."""
         self._read_stderr()
         text = [what, *self.lines[-LINES_SHOWN:]]
         if self.stderr:
             text += ['QEMU said:', self.stderr]
         return Failure('\n'.join(text + ['QEMU was:', self.command_line()]))
-
-    async def execute(self, command, arguments=None):
-        try:
-            return await asyncio.wait_for(
-                self.qmp.execute(command, arguments), END_MAX)
-        except (QMPError, EOFError, OSError, asyncio.TimeoutError) as error:
-            raise self._failure(f'QMP {command}: {error!r}') from error
-
-    async def hmp(self, line):
-        return await self.execute('human-monitor-command',
-                                  {'command-line': line})
 
     async def poison(self):
         """Memory converted without a promise loses its bytes for sure."""
@@ -161,9 +174,9 @@ class Machine:
                                              SILENCE_MAX)
             except asyncio.TimeoutError:
                 registers = await self.hmp('info registers')
-                raise self._failure('the guest hangs\n' + registers) from None
+                raise self.failure('the guest hangs\n' + registers) from None
             if not raw:
-                raise self._failure('QEMU ended before the guest was done')
+                raise self.failure('QEMU ended before the guest was done')
             line = raw.decode('ascii', 'replace').strip()
             self.lines.append(line)
             record = parse_line(line)
@@ -171,14 +184,14 @@ class Machine:
             if record['kind'] in LAST_WORDS:
                 break
         if record['kind'] != 'done':
-            raise self._failure('the guest stopped')
+            raise self.failure('the guest stopped')
 
     async def finish(self):
         """Ask what QEMU counted, then let it exit as the guest requested."""
         deadline = asyncio.get_running_loop().time() + END_MAX
         while (await self.execute('query-status'))['status'] != 'shutdown':
             if asyncio.get_running_loop().time() > deadline:
-                raise self._failure('the guest did not shut down')
+                raise self.failure('the guest did not shut down')
             await asyncio.sleep(0.02)
         info = await self.execute('query-guest-memfd')
         await self.execute('quit')
@@ -186,5 +199,5 @@ class Machine:
             self.exit_status = await asyncio.wait_for(self.process.wait(),
                                                       END_MAX)
         except asyncio.TimeoutError:
-            raise self._failure('QEMU did not exit') from None
+            raise self.failure('QEMU did not exit') from None
         return info

@@ -5,15 +5,14 @@ COM1 is the guest's console, on which commands are typed.
 """
 
 import asyncio
-import contextlib
 import os
 import re
 import shutil
 import tempfile
 
-from qemu.qmp import EventListener, QMPClient, QMPError
+from qemu.qmp import EventListener, QMPClient
 
-from machine import Failure
+from machine import Failure, Monitored
 
 MIB = 1 << 20
 BOOT_MAX = 180
@@ -64,8 +63,11 @@ def guest_arguments(directory, kernel, initrd, options):
         f"console=ttyS0 loglevel=6 panic=-1 {option('cmdline', '')}"]
 
 
-class Guest:
+class Guest(Monitored):
     """Use it with 'async with': QEMU does not outlive the block."""
+
+    start_max = QMP_MAX
+    answer_max = QMP_MAX
 
     def __init__(self, qemu, kernel, initrd, **options):
         self.files = (qemu, kernel, initrd)
@@ -103,7 +105,7 @@ class Guest:
                 *self.argv, stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE, limit=LINE_MAX,
                 stderr=asyncio.subprocess.STDOUT, start_new_session=True)
-            await self._accept()
+            await self._connect()
             if self.options.get('boot', True):
                 await self.ready()
         except BaseException:
@@ -111,24 +113,14 @@ class Guest:
             raise
         return self
 
-    async def _accept(self):
-        accept = asyncio.ensure_future(self.qmp.accept())
-        ended = asyncio.ensure_future(self.process.wait())
-        done, _ = await asyncio.wait({accept, ended}, timeout=QMP_MAX,
-                                     return_when=asyncio.FIRST_COMPLETED)
-        ended.cancel()
-        if accept not in done:
-            accept.cancel()
-            await asyncio.gather(accept, return_exceptions=True)
+    async def _connect(self):
+        if not await self.accept():
             self.lines += (await self.process.stdout.read()).decode(
                 'utf-8', 'replace').splitlines()
             raise self.failure('QEMU did not start')
-        await accept
 
     async def __aexit__(self, *_):
-        with contextlib.suppress(QMPError, EOFError, OSError,
-                                 asyncio.TimeoutError):
-            await asyncio.wait_for(self.qmp.disconnect(), QMP_MAX)
+        await self.disconnect()
         if self.process and self.process.returncode is None:
             self.process.kill()
             await self.process.wait()
@@ -207,17 +199,6 @@ class Guest:
         return counts
 
     # --- QEMU ------------------------------------------------------------
-
-    async def execute(self, command, arguments=None):
-        try:
-            return await asyncio.wait_for(
-                self.qmp.execute(command, arguments), QMP_MAX)
-        except (QMPError, EOFError, OSError, asyncio.TimeoutError) as error:
-            raise self.failure(f'QMP {command}: {error!r}') from error
-
-    async def hmp(self, line):
-        return await self.execute('human-monitor-command',
-                                  {'command-line': line})
 
     async def event(self, name, device=None, limit=SILENCE_MAX):
         """Wait for an event of QEMU's that has not been waited for."""
