@@ -71,7 +71,7 @@ static Access *get_own_access(void)
 bool guest_memfd_block_is_shared(const GuestMemfdBlock *block,
                                  uint64_t offset, uint64_t size)
 {
-    const unsigned long *bitmap = block->attributes->bitmap;
+    const unsigned long *bitmap = qatomic_read(&block->record);
     const unsigned long first = offset / guest_memfd_page_size();
     const unsigned long end =
         (offset + size - 1) / guest_memfd_page_size() + 1;

@@ -78,9 +78,11 @@ static void announce(const RAMBlock *rb)
 /* It may have been guest RAM before, and parts of it private. */
 static bool start_anew(GuestMemfdBlock *block, Error **errp)
 {
+    const ConfidentialGuestSupportClass *cgsc =
+        CONFIDENTIAL_GUEST_SUPPORT_GET_CLASS(current_machine->cgs);
     int ret;
 
-    if (!current_machine->cgs->starts_shared) {
+    if (!cgsc->memory_starts_shared) {
         return true;
     }
     ret = guest_memfd_engine_share_block(guest_memfd_engine(), block);

@@ -5,6 +5,9 @@
  */
 
 #include "qemu/osdep.h"
+#ifdef CONFIG_POSIX
+#include <sys/mman.h>
+#endif
 #ifdef CONFIG_FALLOCATE_PUNCH_HOLE
 #include <linux/falloc.h>
 #endif
@@ -32,6 +35,7 @@ GuestMemfdBlock *guest_memfd_block_new(GuestMemfdEngine *engine,
     block->size = size;
     block->fd = -1;
     block->in_place = provider->in_place;
+    block->page_size = guest_memfd_page_size();
     block->content_policy = GUEST_MEMFD_CONTENT_POLICY_AUTO;
     block->name = g_strdup(name);
 
@@ -78,6 +82,22 @@ void guest_memfd_block_unmap(GuestMemfdBlock *block)
     qemu_ram_munmap(block->fd, block->host, block->size);
     close(block->fd);
 }
+
+bool guest_memfd_block_remap(GuestMemfdBlock *block, int fd, Error **errp)
+{
+    void *host = mmap(block->host, block->size, PROT_READ | PROT_WRITE,
+                      MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0);
+
+    if (host == MAP_FAILED) {
+        error_setg_errno(errp, errno, "cannot map guest memory '%s' anew",
+                         block->name);
+        close(fd);
+        return false;
+    }
+    close(block->fd);
+    block->fd = fd;
+    return true;
+}
 #else
 /* No provider of this host has a file to map. */
 bool guest_memfd_block_map(GuestMemfdBlock *block, int fd, Error **errp)
@@ -86,6 +106,11 @@ bool guest_memfd_block_map(GuestMemfdBlock *block, int fd, Error **errp)
 }
 
 void guest_memfd_block_unmap(GuestMemfdBlock *block)
+{
+    g_assert_not_reached();
+}
+
+bool guest_memfd_block_remap(GuestMemfdBlock *block, int fd, Error **errp)
 {
     g_assert_not_reached();
 }
@@ -106,11 +131,50 @@ int guest_memfd_block_punch_hole(const GuestMemfdBlock *block,
 
 void guest_memfd_block_set_attributes(GuestMemfdBlock *block,
                                       RamBlockAttributes *attributes,
-                                      bool shared)
+                                      GuestMemfdStart start)
 {
     block->attributes = attributes;
-    if (shared) {
+    block->start = start;
+    if (start == GUEST_MEMFD_START_SETUP) {
+        block->setup = bitmap_new(page_of(block->size));
+        block->written = bitmap_new(page_of(block->size));
+    }
+    guest_memfd_block_start(block);
+}
+
+/* No page is recorded as accessible. */
+void guest_memfd_block_start(GuestMemfdBlock *block)
+{
+    assert(!block->shared_pages);
+    if (block->written) {
+        bitmap_zero(block->written, page_of(block->size));
+    }
+    qatomic_set(&block->record, block->setup ?: block->attributes->bitmap);
+    if (block->start != GUEST_MEMFD_START_PRIVATE) {
         guest_memfd_block_record(block, 0, block->size, true);
+    }
+}
+
+bool guest_memfd_block_in_setup(const GuestMemfdBlock *block)
+{
+    return block->setup && qatomic_read(&block->record) == block->setup;
+}
+
+/* An access that still reads the other bitmap finds it clear, too. */
+void guest_memfd_block_end_setup(GuestMemfdBlock *block)
+{
+    assert(!block->shared_pages);
+    qatomic_set(&block->record, block->attributes->bitmap);
+}
+
+void guest_memfd_block_note_written(GuestMemfdBlock *block, uint64_t offset,
+                                    uint64_t size)
+{
+    if (size && guest_memfd_block_in_setup(block)) {
+        const unsigned long first = page_of(offset);
+
+        bitmap_set_atomic(block->written, first,
+                          page_of(offset + size - 1) - first + 1);
     }
 }
 
@@ -128,6 +192,8 @@ void guest_memfd_block_free(GuestMemfdBlock *block)
     guest_memfd_mappings_destroy(block);
     qemu_mutex_destroy(&block->lock);
     g_free(block->scratch.changed);
+    g_free(block->setup);
+    g_free(block->written);
     g_free(block->name);
     g_free(block);
 }
@@ -136,7 +202,7 @@ bool guest_memfd_block_next_run(const GuestMemfdBlock *block, bool shared,
                                 uint64_t *offset, uint64_t end,
                                 uint64_t *size)
 {
-    const unsigned long *bitmap = block->attributes->bitmap;
+    const unsigned long *bitmap = block->record;
     const unsigned long last = page_of(end);
     unsigned long from = page_of(*offset), to;
 
@@ -164,7 +230,7 @@ bool guest_memfd_block_next_run(const GuestMemfdBlock *block, bool shared,
 void guest_memfd_block_record(GuestMemfdBlock *block, uint64_t offset,
                               uint64_t size, bool shared)
 {
-    unsigned long *bitmap = block->attributes->bitmap;
+    unsigned long *bitmap = block->record;
     const unsigned long pages = page_of(size);
 
     if (shared) {
@@ -176,10 +242,25 @@ void guest_memfd_block_record(GuestMemfdBlock *block, uint64_t offset,
     }
 }
 
-uint64_t guest_memfd_block_shared_bytes(const GuestMemfdBlock *block)
+void guest_memfd_block_count_bytes(const GuestMemfdBlock *block,
+                                   uint64_t *private, uint64_t *shared,
+                                   uint64_t *setup)
 {
-    return (uint64_t)qatomic_read(&block->shared_pages) *
-           guest_memfd_page_size();
+    const uint64_t accessible = (uint64_t)qatomic_read(&block->shared_pages) *
+                                guest_memfd_page_size();
+    const bool in_setup = guest_memfd_block_in_setup(block);
+
+    *private = block->size - accessible;
+    *shared = in_setup ? 0 : accessible;
+    *setup = in_setup ? accessible : 0;
+}
+
+bool guest_memfd_block_is_all_shared(const GuestMemfdBlock *block)
+{
+    uint64_t private, shared, setup;
+
+    guest_memfd_block_count_bytes(block, &private, &shared, &setup);
+    return shared == block->size;
 }
 
 void guest_memfd_block_mark_changed(GuestMemfdBlock *block, uint64_t offset,

@@ -32,7 +32,7 @@ static int scan_section(GuestMemfdConversion *c, const GuestMemfdSection *s,
 {
     GuestMemfdDecision decision;
 
-    if (!QEMU_IS_ALIGNED(s->offset | s->size, guest_memfd_page_size())) {
+    if (!QEMU_IS_ALIGNED(s->offset | s->size, s->block->page_size)) {
         return -EINVAL;
     }
 
@@ -252,7 +252,7 @@ int guest_memfd_engine_share_block(GuestMemfdEngine *engine,
         .intent = GUEST_MEMFD_INTENT_ZERO,
     };
 
-    if (guest_memfd_block_shared_bytes(block) == block->size) {
+    if (guest_memfd_block_is_all_shared(block)) {
         return 0;
     }
     return guest_memfd_engine_convert(engine, &req, NULL);

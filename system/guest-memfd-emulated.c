@@ -35,7 +35,7 @@ struct GuestMemfdEmulated {
     GuestMemfdProvider parent_obj;
 
     bool poison;
-    bool preserve_ends;         /* at launch, as a kernel's may */
+    bool preserve_ends;         /* once final, as a kernel's may */
 
     /* Faults; atomic, since conversions run without the BQL. */
     uint32_t fault_errno;       /* 0: none */
@@ -45,11 +45,16 @@ struct GuestMemfdEmulated {
     uint64_t operations;
 };
 
+static int create_file(const GuestMemfdBlock *block, Error **errp)
+{
+    return qemu_memfd_create("guest-memfd-emulated", block->size, false, 0, 0,
+                             errp);
+}
+
 static bool emulated_block_alloc(GuestMemfdProvider *provider,
                                  GuestMemfdBlock *block, Error **errp)
 {
-    int fd = qemu_memfd_create("guest-memfd-emulated", block->size, false, 0,
-                               0, errp);
+    int fd = create_file(block, errp);
 
     if (fd < 0 || !guest_memfd_block_map(block, fd, errp)) {
         return false;
@@ -63,6 +68,21 @@ static void emulated_block_free(GuestMemfdProvider *provider,
                                    GuestMemfdBlock *block)
 {
     g_free(block->provider_data);
+}
+
+static bool emulated_block_rebind(GuestMemfdProvider *provider,
+                                  GuestMemfdBlock *block, Error **errp)
+{
+    int fd = create_file(block, errp);
+
+    if (fd < 0 || !guest_memfd_block_remap(block, fd, errp)) {
+        return false;
+    }
+    bitmap_zero(block->provider_data, block->size / guest_memfd_page_size());
+    if (block->engine->bytes_changed) {
+        block->engine->bytes_changed(block, 0, block->size);
+    }
+    return true;
 }
 
 static void poison_bytes(GuestMemfdBlock *block, uint64_t offset,
@@ -224,17 +244,18 @@ static int emulated_discard(GuestMemfdProvider *provider,
     return ret;
 }
 
-static void emulated_launched(GuestMemfdProvider *provider)
+static void emulated_phase_changed(GuestMemfdProvider *provider,
+                                   GuestMemfdPhase phase)
 {
     const GuestMemfdContentMode preserve = GUEST_MEMFD_CONTENT_MODE_PRESERVE;
+    const bool ended = phase >= GUEST_MEMFD_PHASE_FINAL &&
+        GUEST_MEMFD_PROVIDER_EMULATED(provider)->preserve_ends;
     int direction;
 
-    if (!GUEST_MEMFD_PROVIDER_EMULATED(provider)->preserve_ends) {
-        return;
-    }
     for (direction = 0; direction < GUEST_MEMFD_DIRECTION__MAX; direction++) {
-        provider->offer.how[direction][preserve] =
-            GUEST_MEMFD_REALISATION_REFUSED;
+        provider->offer.how[direction][preserve] = ended ?
+            GUEST_MEMFD_REALISATION_REFUSED :
+            GUEST_MEMFD_REALISATION_EMULATED;
     }
 }
 
@@ -322,13 +343,14 @@ static void emulated_class_init(ObjectClass *oc, const void *data)
     pc->block_free = emulated_block_free;
     pc->convert = emulated_convert;
     pc->discard = emulated_discard;
-    pc->launched = emulated_launched;
+    pc->phase_changed = emulated_phase_changed;
+    pc->block_rebind = emulated_block_rebind;
 
     object_class_property_add_bool(oc, "preserve-ends",
                                    emulated_get_preserve_ends,
                                    emulated_set_preserve_ends);
     object_class_property_set_description(oc, "preserve-ends",
-        "Content mode preserve is offered until the guest is launched");
+        "Content mode preserve is offered until the launch is final");
     object_class_property_add_bool(oc, "poison", emulated_get_poison,
                                    emulated_set_poison);
     object_class_property_set_description(oc, "poison",

@@ -31,7 +31,7 @@ GuestMemfdDecision guest_memfd_engine_decide(const GuestMemfdEngine *engine,
         .direction = req->direction,
         .intent = req->intent,
         .origin = req->origin,
-        .launched = qatomic_read(&engine->launched),
+        .phase = qatomic_read(&engine->phase),
         .block_policy = block ? qatomic_read(&block->content_policy) :
                                 GUEST_MEMFD_CONTENT_POLICY_AUTO,
         .manager_policy = qatomic_read(&engine->content_policy),
@@ -135,10 +135,11 @@ void guest_memfd_engine_totals(GuestMemfdEngine *engine,
 
     *totals = (GuestMemfdTotals) { .counters = engine->retired };
     QLIST_FOREACH(block, &engine->blocks, next) {
-        const uint64_t shared = guest_memfd_block_shared_bytes(block);
+        uint64_t private, shared, setup;
 
+        guest_memfd_block_count_bytes(block, &private, &shared, &setup);
         totals->shared_bytes += shared;
-        totals->private_bytes += block->size - shared;
+        totals->private_bytes += private;
         WITH_QEMU_LOCK_GUARD(&block->stats.lock) {
             guest_memfd_counters_add(&totals->counters,
                                      &block->stats.counters);

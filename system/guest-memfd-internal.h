@@ -40,8 +40,26 @@ bool guest_memfd_block_next_run(const GuestMemfdBlock *block, bool shared,
 void guest_memfd_block_record(GuestMemfdBlock *block, uint64_t offset,
                               uint64_t size, bool shared);
 
-/* Bytes that are shared now; needs no lock. */
-uint64_t guest_memfd_block_shared_bytes(const GuestMemfdBlock *block);
+/* Bytes in each state now; needs no lock. */
+void guest_memfd_block_count_bytes(const GuestMemfdBlock *block,
+                                   uint64_t *private, uint64_t *shared,
+                                   uint64_t *setup);
+bool guest_memfd_block_is_all_shared(const GuestMemfdBlock *block);
+
+/* Record a new block's pages as GuestMemfdBlock::start says. */
+void guest_memfd_block_start(GuestMemfdBlock *block);
+
+/*
+ * Do listeners see nothing of the block yet?  It stays so with the block's
+ * lock or the BQL.
+ */
+bool guest_memfd_block_in_setup(const GuestMemfdBlock *block);
+/* All pages are private.  BQL and the block's lock held. */
+void guest_memfd_block_end_setup(GuestMemfdBlock *block);
+
+/* QEMU wrote to [offset, offset + size).  Nothing after setup.  Any thread. */
+void guest_memfd_block_note_written(GuestMemfdBlock *block, uint64_t offset,
+                                    uint64_t size);
 
 /* The same run for the request in progress, to be able to go back. */
 void guest_memfd_block_mark_changed(GuestMemfdBlock *block, uint64_t offset,
@@ -141,6 +159,11 @@ void guest_memfd_run_record(GuestMemfdBlock *block);
  */
 int guest_memfd_run_rollback(GuestMemfdBlock *block,
                              GuestMemfdDirection direction);
+
+/* --- guest-memfd-phase.c ----------------------------------------------- */
+
+/* Whatever the phase is now; see guest_memfd_engine_set_phase().  BQL. */
+void guest_memfd_phase_begin(GuestMemfdEngine *engine, GuestMemfdPhase phase);
 
 /* --- guest-memfd-ram.c ------------------------------------------------- */
 

@@ -18,7 +18,8 @@
 
 bool guest_memfd_has_listeners(const GuestMemfdBlock *block)
 {
-    return !QLIST_EMPTY(&block->attributes->rdl_list);
+    return !guest_memfd_block_in_setup(block) &&
+           !QLIST_EMPTY(&block->attributes->rdl_list);
 }
 
 static bool intersect(const RamDiscardListener *rdl, uint64_t offset,
@@ -35,6 +36,9 @@ static void notify_discard_until(GuestMemfdBlock *block, uint64_t offset,
     RamDiscardListener *rdl;
     MemoryRegionSection section;
 
+    if (guest_memfd_block_in_setup(block)) {
+        return;
+    }
     QLIST_FOREACH(rdl, &block->attributes->rdl_list, next) {
         if (rdl == end) {
             return;
@@ -58,6 +62,9 @@ int guest_memfd_notify_populate(GuestMemfdBlock *block, uint64_t offset,
     MemoryRegionSection section;
     int ret;
 
+    if (guest_memfd_block_in_setup(block)) {
+        return 0;
+    }
     QLIST_FOREACH(rdl, &block->attributes->rdl_list, next) {
         if (!intersect(rdl, offset, size, &section)) {
             continue;

@@ -15,6 +15,7 @@
 #include "qemu/error-report.h"
 #include "qemu/module.h"
 #include "qom/object_interfaces.h"
+#include "system/guest-memfd-launch.h"
 #include "system/guest-memfd-ram.h"
 #include "system/reset.h"
 #include "system/runstate.h"
@@ -23,6 +24,9 @@
 #include "guest-memfd-manager.h"
 
 #define RETRY_TIMEOUT_MS_DEFAULT    100
+
+/* A platform may end its launch when the VM starts, with priority 0. */
+#define AFTER_LAUNCH    10
 
 static GuestMemfdManager *manager;
 
@@ -61,16 +65,17 @@ static ResettableState *manager_get_reset_state(Object *obj)
 static void vm_state_changed(void *opaque, bool running, RunState state)
 {
     GuestMemfdManager *s = opaque;
+    Error *err = NULL;
 
-    GuestMemfdProvider *provider = s->engine.provider;
-
-    if (!running || qatomic_read(&s->engine.launched)) {
+    if (!running) {
         return;
     }
-    if (provider && GUEST_MEMFD_PROVIDER_GET_CLASS(provider)->launched) {
-        GUEST_MEMFD_PROVIDER_GET_CLASS(provider)->launched(provider);
+    /* A platform that ends its launch has done this. */
+    if (guest_memfd_engine_seal(&s->engine, &err)) {
+        error_report_err(err);
+        exit(EXIT_FAILURE);
     }
-    qatomic_set(&s->engine.launched, true);
+    guest_memfd_engine_set_phase(&s->engine, GUEST_MEMFD_PHASE_RUNNING);
 }
 
 static void machine_done(Notifier *notifier, void *data)
@@ -124,7 +129,8 @@ static void manager_complete(UserCreatable *uc, Error **errp)
     manager = s;
     link_to_machine(s);
     qemu_register_resettable(OBJECT(s));
-    s->vm_state = qemu_add_vm_change_state_handler(vm_state_changed, s);
+    s->vm_state = qemu_add_vm_change_state_handler_prio(vm_state_changed, s,
+                                                        AFTER_LAUNCH);
     s->machine_done.notify = machine_done;
     qemu_add_machine_init_done_notifier(&s->machine_done);
 }

@@ -42,6 +42,12 @@ static bool copy_as_vcpu(MemoryRegion *mr, hwaddr addr, void *buf,
     return true;
 }
 
+static void note_written(MemoryRegion *mr, hwaddr addr, hwaddr size)
+{
+    guest_memfd_block_note_written(mr->ram_block->gmem, addr, size);
+    invalidate_and_set_dirty(mr, addr, size);
+}
+
 static MemTxResult copy(MemoryRegion *mr, hwaddr addr, void *buf, hwaddr size,
                         bool is_write, MemTxAttrs attrs)
 {
@@ -61,7 +67,7 @@ static MemTxResult copy(MemoryRegion *mr, hwaddr addr, void *buf, hwaddr size,
         return MEMTX_ACCESS_ERROR;
     }
     if (is_write) {
-        invalidate_and_set_dirty(mr, addr, size);
+        note_written(mr, addr, size);
     }
     return MEMTX_OK;
 }
@@ -298,7 +304,11 @@ static bool copy_memory(const GuestMemfdAccess *a, const Part **part,
 
     *part = p;
     while (is_write(a) && p-- > first) {
-        invalidate_and_set_dirty(p->mr, p->addr, p->len);
+        if (p->mr->convertible) {
+            note_written(p->mr, p->addr, p->len);
+        } else {
+            invalidate_and_set_dirty(p->mr, p->addr, p->len);
+        }
     }
     return true;
 }

@@ -27,7 +27,7 @@ GuestMemfdRealisation guest_memfd_offered(const GuestMemfdEngine *engine,
     const GuestMemfdQuestion question = {
         .direction = direction,
         .intent = intents[mode],
-        .launched = qatomic_read(&engine->launched),
+        .phase = qatomic_read(&engine->phase),
         .manager_policy = GUEST_MEMFD_CONTENT_POLICY_DEFAULT,
     };
 

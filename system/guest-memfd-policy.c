@@ -61,7 +61,7 @@ static GuestMemfdContentMode policy_mode(GuestMemfdContentPolicy policy,
 }
 
 /*
- * The first of these that is set decides: the guest, the launch (which
+ * The first of these that is set decides: the request, the launch (which
  * populates private memory), the block's policy, the manager's policy.
  * @binding: the mode must be kept or refused.
  */
@@ -69,6 +69,9 @@ static GuestMemfdContentMode wanted_mode(const GuestMemfdQuestion *q,
                                          bool *binding)
 {
     *binding = true;
+    if (q->intent == GUEST_MEMFD_INTENT_NONE) {
+        return GUEST_MEMFD_CONTENT_MODE_DEFAULT;
+    }
     if (q->intent == GUEST_MEMFD_INTENT_ZERO) {
         return GUEST_MEMFD_CONTENT_MODE_ZERO;
     }
@@ -95,7 +98,7 @@ static GuestMemfdRealisation realisation(const GuestMemfdQuestion *q,
 
     if (mode == GUEST_MEMFD_CONTENT_MODE_PRESERVE &&
         q->direction == GUEST_MEMFD_DIRECTION_TO_PRIVATE &&
-        offer->preserve_before_launch && !q->launched) {
+        offer->preserve_until_final && q->phase < GUEST_MEMFD_PHASE_FINAL) {
         return GUEST_MEMFD_REALISATION_KERNEL;
     }
     /* QEMU can always clear memory that the host may touch. */

@@ -53,11 +53,11 @@ static GuestMemfdBackendInfo *backend_info(GuestMemfdBlock *block)
     info->name = g_strdup(block->name);
     info->size = block->size;
     info->content_mode = qatomic_read(&block->content_policy);
-    info->shared_bytes = guest_memfd_block_shared_bytes(block);
+    guest_memfd_block_count_bytes(block, &info->private_bytes,
+                                  &info->shared_bytes, &info->setup_bytes);
     WITH_QEMU_LOCK_GUARD(&block->stats.lock) {
         info->stats = guest_memfd_stats_new(&block->stats.counters);
     }
-    info->private_bytes = info->size - info->shared_bytes;
     return info;
 }
 
@@ -72,7 +72,10 @@ static void fill_engine(GuestMemfdInfo *info, GuestMemfdEngine *engine)
     info->has_retry_timeout_ms = true;
     info->retry_timeout_ms = qatomic_read(&engine->retry_timeout_ms);
     info->has_launched = true;
-    info->launched = qatomic_read(&engine->launched);
+    info->launched = qatomic_read(&engine->phase) ==
+                     GUEST_MEMFD_PHASE_RUNNING;
+    info->has_phase = true;
+    info->phase = qatomic_read(&engine->phase);
     WITH_QEMU_LOCK_GUARD(&engine->rejected_lock) {
         info->rejected = guest_memfd_failure_list(engine->rejected);
     }
@@ -159,6 +162,7 @@ static void hmp_info_guest_memfd(Monitor *mon, const QDict *qdict)
                        GuestMemfdContentPolicy_str(info->content_mode),
                        GuestMemfdUnsupportedAction_str(info->on_unsupported),
                        info->retry_timeout_ms);
+        monitor_printf(mon, "phase: %s\n", GuestMemfdPhase_str(info->phase));
         monitor_printf(mon, "modes: %s\n", modes);
         print_failures(mon, "rejected", info->rejected);
         if (info->unconverted_faults) {

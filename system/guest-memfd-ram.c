@@ -14,6 +14,7 @@
 #include "qemu/lockable.h"
 #include "qemu/madvise.h"
 #include "system/confidential-guest-support.h"
+#include "system/guest-memfd-launch.h"
 #include "system/guest-memfd-limits.h"
 #include "system/guest-memfd-ram.h"
 #include "system/hostmem.h"
@@ -21,8 +22,17 @@
 #include "system/runstate.h"
 #include "guest-memfd-internal.h"
 
+static bool starts_shared(void)
+{
+    ConfidentialGuestSupport *cgs = current_machine->cgs;
+
+    return CONFIDENTIAL_GUEST_SUPPORT_GET_CLASS(cgs)->memory_starts_shared;
+}
+
 static bool adopt(RAMBlock *rb, GuestMemfdBlock *block, Error **errp)
 {
+    const bool shared = starts_shared();
+
     rb->host = block->host;
     rb->guest_memfd = block->fd;
     rb->flags |= RAM_SHARED;
@@ -35,8 +45,12 @@ static bool adopt(RAMBlock *rb, GuestMemfdBlock *block, Error **errp)
                    memory_region_name(rb->mr));
         return false;
     }
-    guest_memfd_block_set_attributes(block, rb->attributes, true);
-    return true;
+    guest_memfd_block_set_attributes(block, rb->attributes, shared ?
+                                     GUEST_MEMFD_START_SHARED :
+                                     GUEST_MEMFD_START_SETUP);
+    /* Memory that is plugged in has missed the launch. */
+    return qatomic_read(&block->engine->phase) < GUEST_MEMFD_PHASE_FINAL ||
+           !guest_memfd_engine_seal_block(block->engine, block, errp);
 }
 
 /* On failure the block is as it was. */
@@ -68,6 +82,7 @@ bool guest_memfd_ram_block_adopt(RAMBlock *rb, Error **errp)
 
     guest_memfd_block_unmap(block);
     guest_memfd_block_free(block);
+    g_clear_pointer(&rb->attributes, ram_block_attributes_destroy);
     rb->host = before.host;
     rb->guest_memfd = before.guest_memfd;
     rb->flags = before.flags;
@@ -119,8 +134,9 @@ bool guest_memfd_ram_block_start(RAMBlock *rb, Error **errp)
     }
     block->host = rb->host;
     block->fd = rb->guest_memfd;
-    guest_memfd_block_set_attributes(block, rb->attributes,
-                                     current_machine->cgs->starts_shared);
+    guest_memfd_block_set_attributes(block, rb->attributes, starts_shared() ?
+                                     GUEST_MEMFD_START_SHARED :
+                                     GUEST_MEMFD_START_PRIVATE);
     rb->gmem = block;
     return true;
 }
@@ -160,7 +176,7 @@ int guest_memfd_ram_block_discard(RAMBlock *rb, uint64_t offset,
     int ret;
 
     if (!size || offset > rb->max_length || size > rb->max_length - offset ||
-        !QEMU_IS_ALIGNED(offset | size, guest_memfd_page_size())) {
+        !QEMU_IS_ALIGNED(offset | size, rb->gmem->page_size)) {
         return -EINVAL;
     }
     QEMU_LOCK_GUARD(&rb->gmem->lock);

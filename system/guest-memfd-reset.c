@@ -33,17 +33,19 @@ static int reset_block(RAMBlock *rb, void *opaque)
 }
 
 /*
- * A guest that starts shared is reset to shared memory without private
- * bytes.  Others cannot be reset, only launched.  A guest that wakes up from
- * sleep, or is loaded, finds its memory as it was.
+ * A guest may be reset to shared memory without private bytes.  Others cannot
+ * be reset, only launched.  A guest that wakes up from sleep, or is loaded,
+ * finds its memory as it was.
  *
  * A conversion may drop the BQL: blocks are found under RCU, which keeps
  * those that go away meanwhile until the walk is over.
  */
 void guest_memfd_reset(GuestMemfdEngine *engine, ResetType type)
 {
-    if (type == RESET_TYPE_COLD && current_machine->cgs &&
-        current_machine->cgs->starts_shared) {
+    ConfidentialGuestSupport *cgs = current_machine->cgs;
+
+    if (type == RESET_TYPE_COLD && cgs &&
+        CONFIDENTIAL_GUEST_SUPPORT_GET_CLASS(cgs)->reset_shares_memory) {
         qemu_ram_foreach_block(reset_block, engine);
     }
 }

@@ -159,11 +159,11 @@ static GuestMemfdContentMode run_mode(const GuestMemfdConversion *c,
 }
 
 /* As much of a run as the slice may still change, at least a page. */
-static uint64_t cut_run(const GuestMemfdConversion *c, uint64_t offset,
-                        uint64_t size)
+static uint64_t cut_run(const GuestMemfdConversion *c, uint64_t page,
+                        uint64_t offset, uint64_t size)
 {
-    const uint64_t page = guest_memfd_page_size();
-    const uint64_t end = QEMU_ALIGN_DOWN(offset + c->left, SLICE_ALIGN);
+    const uint64_t align = MAX(SLICE_ALIGN, page);
+    const uint64_t end = QEMU_ALIGN_DOWN(offset + c->left, align);
 
     if (size <= c->left) {
         return size;
@@ -211,7 +211,7 @@ static GuestMemfdTry convert_section(GuestMemfdConversion *c,
     }
     while (c->left &&
            guest_memfd_block_next_run(block, !shared, &offset, end, &run)) {
-        size = cut_run(c, offset, run);
+        size = cut_run(c, block->page_size, offset, run);
         ret = guest_memfd_run_convert(block, offset, size, c->req->direction,
                                       run_mode(c, block, size));
         if (ret) {
@@ -337,8 +337,11 @@ GuestMemfdTry guest_memfd_slice_convert(GuestMemfdConversion *c,
 
     c->only = only;
     c->failing = NULL;
-    c->left = c->engine->slice_bytes;
-    c->look_left = c->left * SKIPS_PER_BYTE;
+    c->left = c->look_left = UINT64_MAX;
+    if (c->req->origin != GUEST_MEMFD_ORIGIN_LAUNCH) {
+        c->left = c->engine->slice_bytes;
+        c->look_left = c->left * SKIPS_PER_BYTE;
+    }
     c->slice_end = guest_memfd_request_end(c);
     if (pc->begin) {
         pc->begin(provider);

@@ -179,7 +179,7 @@ GuestMemfdProvider *kvm_guest_memfd_two_backings_new(const char *why)
             GUEST_MEMFD_REALISATION_REFUSED;
     }
     /* The launch copies what it populates. */
-    offer->preserve_before_launch = true;
+    offer->preserve_until_final = true;
     offer->how[GUEST_MEMFD_DIRECTION_TO_SHARED]
               [GUEST_MEMFD_CONTENT_MODE_ZERO] = GUEST_MEMFD_REALISATION_KERNEL;
     return provider;

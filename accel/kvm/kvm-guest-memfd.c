@@ -34,7 +34,7 @@ OBJECT_DECLARE_SIMPLE_TYPE(KvmGuestMemfdInPlace,
 struct KvmGuestMemfdInPlace {
     GuestMemfdProvider parent_obj;
 
-    /* Flags that may be sent, by direction; changes when the VM starts. */
+    /* Flags that may be sent, by direction; changes with the phase. */
     uint64_t modes[GUEST_MEMFD_DIRECTION__MAX];
 };
 
@@ -48,9 +48,12 @@ static struct {
 
 static void probe(MachineState *ms)
 {
+    const ConfidentialGuestSupportClass *cgsc =
+        CONFIDENTIAL_GUEST_SUPPORT_GET_CLASS(ms->cgs);
+
     kvm_guest_memfd.probe = kvm_guest_memfd_probe_kernel(
         kvm_guest_memfd_kernel());
-    if (kvm_guest_memfd.probe.in_place && !ms->cgs->starts_shared) {
+    if (kvm_guest_memfd.probe.in_place && !cgsc->converts_in_place) {
         kvm_guest_memfd.probe.in_place = false;
         kvm_guest_memfd.probe.why = "this guest's launch needs a second copy "
                                     "of its initial memory";
@@ -68,11 +71,16 @@ static bool is_dumped(const GuestMemfdBlock *block)
     return !backend || MEMORY_BACKEND(backend)->dump;
 }
 
+static int create_file(const GuestMemfdBlock *block, Error **errp)
+{
+    return kvm_create_guest_memfd(block->size, GUEST_MEMFD_FLAG_MMAP |
+                                  GUEST_MEMFD_FLAG_INIT_SHARED, errp);
+}
+
 static bool in_place_block_alloc(GuestMemfdProvider *provider,
                                  GuestMemfdBlock *block, Error **errp)
 {
-    int fd = kvm_create_guest_memfd(block->size, GUEST_MEMFD_FLAG_MMAP |
-                                    GUEST_MEMFD_FLAG_INIT_SHARED, errp);
+    int fd = create_file(block, errp);
 
     if (fd < 0 || !guest_memfd_block_map(block, fd, errp)) {
         return false;
@@ -89,6 +97,19 @@ static void in_place_block_free(GuestMemfdProvider *provider,
                                 GuestMemfdBlock *block)
 {
     kvm_guest_memfd_unguard(block->host);
+}
+
+static bool in_place_block_rebind(GuestMemfdProvider *provider,
+                                  GuestMemfdBlock *block, Error **errp)
+{
+    int fd = create_file(block, errp);
+
+    if (fd < 0 || !guest_memfd_block_remap(block, fd, errp)) {
+        return false;
+    }
+    kvm_guest_memfd_unguard(block->host);
+    return kvm_guest_memfd_guard(fd, block->host, block->size,
+                                 is_dumped(block), errp);
 }
 
 static uint64_t mode_flag(GuestMemfdContentMode mode)
@@ -182,8 +203,9 @@ static void set_offer(KvmGuestMemfdInPlace *s, const KvmGuestMemfdProbe *probe)
     }
 }
 
-/* The offer may change when the guest is launched: probe again. */
-static void in_place_launched(GuestMemfdProvider *provider)
+/* The offer may change with the phase: probe again. */
+static void in_place_phase_changed(GuestMemfdProvider *provider,
+                                   GuestMemfdPhase phase)
 {
     KvmGuestMemfdProbe probe = kvm_guest_memfd_probe_kernel(
         kvm_guest_memfd_kernel());
@@ -202,7 +224,8 @@ static void in_place_class_init(ObjectClass *oc, const void *data)
     pc->block_free = in_place_block_free;
     pc->convert = in_place_convert;
     pc->discard = in_place_discard;
-    pc->launched = in_place_launched;
+    pc->block_rebind = in_place_block_rebind;
+    pc->phase_changed = in_place_phase_changed;
 }
 
 static GuestMemfdProvider *in_place_new(void)
@@ -217,7 +240,7 @@ static GuestMemfdProvider *in_place_new(void)
     provider->can_be_off = kvm_guest_memfd.two_backings;
     provider->type = modes ? GUEST_MEMFD_PROVIDER_TYPE_KVM_CONTENT_MODES :
                              GUEST_MEMFD_PROVIDER_TYPE_KVM_IN_PLACE;
-    provider->offer.preserve_before_launch = !modes && probe->keeps_bytes;
+    provider->offer.preserve_until_final = !modes && probe->keeps_bytes;
     set_offer(GUEST_MEMFD_PROVIDER_KVM_IN_PLACE(obj), probe);
     return provider;
 }
@@ -286,14 +309,15 @@ bool kvm_guest_memfd_init(MachineState *ms, bool two_backings)
 
 int kvm_guest_memfd_convert(hwaddr gpa, uint64_t size, bool to_private)
 {
-    bool launched = qatomic_read(&guest_memfd_engine()->launched);
+    const GuestMemfdPhase phase = qatomic_read(&guest_memfd_engine()->phase);
     const GuestMemfdRequest req = {
         .gpa = gpa,
         .size = size,
         .direction = to_private ? GUEST_MEMFD_DIRECTION_TO_PRIVATE :
                                   GUEST_MEMFD_DIRECTION_TO_SHARED,
-        .origin = launched ? GUEST_MEMFD_ORIGIN_MEMORY_FAULT :
-                             GUEST_MEMFD_ORIGIN_LAUNCH,
+        .origin = phase < GUEST_MEMFD_PHASE_FINAL ?
+                  GUEST_MEMFD_ORIGIN_LAUNCH :
+                  GUEST_MEMFD_ORIGIN_MEMORY_FAULT,
     };
 
     return guest_memfd_convert(&req, NULL);

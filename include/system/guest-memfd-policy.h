@@ -13,11 +13,18 @@
 
 typedef struct GuestMemfdBlock GuestMemfdBlock;
 
-/* Contents that the guest requests. */
+/*
+ * Contents that a request asks for.
+ *
+ * @GUEST_MEMFD_INTENT_UNSPECIFIED: the origin and the policies decide
+ * @GUEST_MEMFD_INTENT_NONE: nothing is promised, whatever the policies say;
+ *     never refused.  For QEMU's own requests, no guest can ask for it.
+ */
 typedef enum GuestMemfdIntent {
     GUEST_MEMFD_INTENT_UNSPECIFIED,
     GUEST_MEMFD_INTENT_ZERO,
     GUEST_MEMFD_INTENT_PRESERVE,
+    GUEST_MEMFD_INTENT_NONE,
     GUEST_MEMFD_INTENT__MAX,
 } GuestMemfdIntent;
 
@@ -27,13 +34,13 @@ typedef enum GuestMemfdIntent {
  * @how: "refused" where it cannot; "emulated" for zero means that the
  *     engine calls GuestMemfdProviderClass::discard before the conversion.
  *     Default to either side is never refused.
- * @preserve_before_launch: to-private keeps the bytes by the kernel until
- *     the guest is launched, whatever @how says.
+ * @preserve_until_final: to-private keeps the bytes by the kernel in the
+ *     phases setup and populate, whatever @how says.
  */
 typedef struct GuestMemfdOffer {
     GuestMemfdRealisation how[GUEST_MEMFD_DIRECTION__MAX]
                              [GUEST_MEMFD_CONTENT_MODE__MAX];
-    bool preserve_before_launch;
+    bool preserve_until_final;
 } GuestMemfdOffer;
 
 /* Input of the decision about the contents. */
@@ -41,7 +48,7 @@ typedef struct GuestMemfdQuestion {
     GuestMemfdDirection direction;
     GuestMemfdIntent intent;
     GuestMemfdOrigin origin;
-    bool launched;
+    GuestMemfdPhase phase;
     GuestMemfdContentPolicy block_policy;
     GuestMemfdContentPolicy manager_policy;
     GuestMemfdUnsupportedAction on_unsupported;

@@ -49,8 +49,9 @@ struct GuestMemfdProviderClass {
 
     /*
      * @block_alloc: get memory for @block->size bytes, all of it shared.
-     * Sets @block->host and @block->fd.  BQL held.  NULL if the memory is
-     * not converted in place: the RAMBlock then has its two backings.
+     * Sets @block->host and @block->fd, and @block->page_size if it is not
+     * the host's.  BQL held.  NULL if the memory is not converted in place:
+     * the RAMBlock then has its two backings.
      */
     bool (*block_alloc)(GuestMemfdProvider *provider, GuestMemfdBlock *block,
                        Error **errp);
@@ -62,6 +63,17 @@ struct GuestMemfdProviderClass {
      */
     void (*block_free)(GuestMemfdProvider *provider,
                           GuestMemfdBlock *block);
+
+    /*
+     * @block_rebind: get new memory for @block, of the VM that there is now,
+     * all of it shared and zero, and map it at @block->host, where nothing is
+     * left of the old memory.  Sets @block->fd and closes the old file.
+     * @block->lock and the BQL are held, no page is mapped, no vCPU runs.  On
+     * failure @block has its old memory, or none that can be accessed.
+     * May be NULL: the VM cannot be exchanged.
+     */
+    bool (*block_rebind)(GuestMemfdProvider *provider, GuestMemfdBlock *block,
+                         Error **errp);
 
     /*
      * @begin, @end: around all that a request does to its blocks, with
@@ -104,8 +116,12 @@ struct GuestMemfdProviderClass {
     int (*discard)(GuestMemfdProvider *provider, GuestMemfdBlock *block,
                    uint64_t offset, uint64_t size);
 
-    /* @launched: the guest is about to run; may change the offer.  BQL. */
-    void (*launched)(GuestMemfdProvider *provider);
+    /*
+     * @phase_changed: the VM's memory is in @phase from now on; may change
+     * the offer.  Called with the BQL, while no conversion is in progress.
+     * May be NULL.
+     */
+    void (*phase_changed)(GuestMemfdProvider *provider, GuestMemfdPhase phase);
 };
 
 #endif /* SYSTEM_GUEST_MEMFD_PROVIDER_H */

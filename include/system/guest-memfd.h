@@ -103,7 +103,7 @@ typedef struct GuestMemfdTotals {
     uint64_t rejected;              /* the same, of requests for no block */
     uint64_t unconverted_faults;
     uint64_t private_bytes;
-    uint64_t shared_bytes;
+    uint64_t shared_bytes;          /* without memory in setup */
 } GuestMemfdTotals;
 
 /* A leaf lock, held for a few instructions: monitors wait for no request. */
@@ -133,9 +133,27 @@ typedef struct GuestMemfdScratch {
 } GuestMemfdScratch;
 
 /*
- * The conversion state of one RAMBlock.  Which pages are shared is kept in
- * @attributes, which QEMU's other users of the block read: a set bit is a
- * shared page.
+ * The state of a block's pages when it is new.
+ *
+ * @GUEST_MEMFD_START_PRIVATE: private (two backings)
+ * @GUEST_MEMFD_START_SHARED: shared; listeners see all of it
+ * @GUEST_MEMFD_START_SETUP: in setup: shared for the kernel, and accessible
+ *     to QEMU, but listeners (VFIO) see nothing before the block is sealed
+ */
+typedef enum GuestMemfdStart {
+    GUEST_MEMFD_START_PRIVATE,
+    GUEST_MEMFD_START_SHARED,
+    GUEST_MEMFD_START_SETUP,
+} GuestMemfdStart;
+
+/*
+ * The conversion state of one RAMBlock.
+ *
+ * @record says which pages may be accessed: a set bit is a shared page, or
+ * one in setup.  It is the bitmap of @attributes, which QEMU's other users of
+ * the block read.  While the block is in setup it is @setup, and the bitmap
+ * of @attributes is clear; both are clear when a block is sealed, and @record
+ * changes from one to the other.
  */
 struct GuestMemfdBlock {
     GuestMemfdEngine *engine;
@@ -146,10 +164,20 @@ struct GuestMemfdBlock {
     uint8_t *host;
     int fd;
     bool in_place;                  /* the memory exists only once */
+    /*
+     * Of a conversion, in bytes: requests are multiples of it.  At least the
+     * host's, in which pages are recorded.
+     */
+    uint64_t page_size;
     void *provider_data;
 
+    GuestMemfdStart start;
+    unsigned long *record;          /* atomic; written with BQL and lock */
+    unsigned long *setup;           /* NULL for other starts */
+    unsigned long *written;         /* by QEMU in setup; atomic bits */
+
     int content_policy;             /* GuestMemfdContentPolicy, atomic */
-    unsigned long shared_pages;     /* atomic; written with lock */
+    unsigned long shared_pages;     /* set in record; written with lock */
     GuestMemfdMappings *mappings;
     GuestMemfdBlockStats stats;
 
@@ -181,11 +209,13 @@ struct GuestMemfdEngine {
     int content_policy;
     int on_unsupported;
     uint32_t retry_timeout_ms;
-    bool launched;
+
+    int phase;              /* GuestMemfdPhase, atomic; written with the BQL */
 
     /*
      * Limit of a slice, after which a request drops its locks: bytes that
-     * change, and no more than GUEST_MEMFD_SLICE_RUNS runs of pages.
+     * change, and no more than GUEST_MEMFD_SLICE_RUNS runs of pages.  A
+     * request of the launch is one slice: nothing else runs yet.
      */
     uint64_t slice_bytes;
 
@@ -339,16 +369,21 @@ GuestMemfdBlock *guest_memfd_block_new(GuestMemfdEngine *engine,
 bool guest_memfd_block_map(GuestMemfdBlock *block, int fd, Error **errp);
 void guest_memfd_block_unmap(GuestMemfdBlock *block);
 /*
+ * Exchange the file that is mapped, at the same address.  On failure @fd is
+ * closed, and the old file is still mapped.
+ */
+bool guest_memfd_block_remap(GuestMemfdBlock *block, int fd, Error **errp);
+/*
  * Throw away what is in [offset, offset + size) of @block->fd, in bytes and
  * page aligned: it reads zeros.  Returns 0 or a negative errno value.
  */
 int guest_memfd_block_punch_hole(const GuestMemfdBlock *block,
                                  uint64_t offset, uint64_t size);
 
-/* @attributes is new, all private; @shared: all pages are shared. */
+/* @attributes is new, with a bitmap that is clear. */
 void guest_memfd_block_set_attributes(GuestMemfdBlock *block,
                                       struct RamBlockAttributes *attributes,
-                                      bool shared);
+                                      GuestMemfdStart start);
 void guest_memfd_block_free(GuestMemfdBlock *block);
 
 #endif /* SYSTEM_GUEST_MEMFD_H */

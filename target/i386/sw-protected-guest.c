@@ -134,12 +134,17 @@ static void sw_protected_guest_init(Object *obj)
     cgs->require_guest_memfd = true;
     /* Nothing has to happen before the guest may run. */
     cgs->ready = true;
-    cgs->starts_shared = true;
 }
 
 static void sw_protected_guest_class_init(ObjectClass *oc, const void *data)
 {
-    CONFIDENTIAL_GUEST_SUPPORT_CLASS(oc)->access_by_attributes = true;
+    ConfidentialGuestSupportClass *cgsc = CONFIDENTIAL_GUEST_SUPPORT_CLASS(oc);
+
+    cgsc->access_by_attributes = true;
+    cgsc->converts_in_place = true;
+    cgsc->has_ordinary_firmware = true;
+    cgsc->memory_starts_shared = true;
+    cgsc->reset_shares_memory = true;
     object_class_property_add_bool(oc, "debug", sw_protected_guest_get_debug,
                                    sw_protected_guest_set_debug);
     object_class_property_set_description(oc, "debug",

@@ -243,10 +243,12 @@ static void step_policy(Machine *m, uint8_t how)
                 how >> (2 + d) & 1 ? GUEST_MEMFD_REALISATION_EMULATED :
                 GUEST_MEMFD_REALISATION_REFUSED;
         }
-        engine->provider->offer.preserve_before_launch = how & 16;
+        engine->provider->offer.preserve_until_final = how & 16;
         m->lossy = (how & 12) != 12;
         arm(m, 0, 0, 0, 0);
-        engine->launched |= !!(how & 32);
+        if (how & 32) {
+            engine->phase = GUEST_MEMFD_PHASE_RUNNING;
+        }
         break;
     default:
         engine->retry_timeout_ms = how & 4 ? 10000 : 0;

@@ -75,7 +75,8 @@ static void new_machine(Machine *m, uint8_t kind)
                            TYPE_RIG_PROVIDER);
     rig->engine.broken = broken;
     rig->all_private = kind & 2;
-    rig->engine.launched = !(kind & 4);
+    rig->engine.phase = kind & 4 ? GUEST_MEMFD_PHASE_SETUP :
+                                   GUEST_MEMFD_PHASE_RUNNING;
     g_string_free(rig->log, true);
     rig->log = NULL;
 

@@ -413,6 +413,26 @@ int kvm_vm_ioctl(KVMState *s, unsigned long type, ...)
     return fake.cannot_map ? unmappable(fake.scratch) : fake.scratch;
 }
 
+void fake_new_vm(void)
+{
+    fake.old_memories = fake.n_memories;
+}
+
+/* QEMU closes the old file, and maps the new one at the same address. */
+static FakeMemory *next_memory(uint64_t size)
+{
+    FakeMemory *m;
+
+    if (!fake.old_memories) {
+        return fake_add_memory();
+    }
+    m = &fake.memories[--fake.old_memories];
+    munmap(m->shared_copy, size);
+    bitmap_zero(m->private, FAKE_PAGES);
+    bitmap_zero(m->touched, FAKE_PAGES);
+    return m;
+}
+
 int kvm_create_guest_memfd(uint64_t size, uint64_t flags, Error **errp)
 {
     FakeMemory *m;
@@ -427,7 +447,7 @@ int kvm_create_guest_memfd(uint64_t size, uint64_t flags, Error **errp)
     /* The probing is over: the number of its file is free. */
     g_assert_cmpint(fcntl(fake.scratch, F_GETFD), ==, -1);
     fake.scratch = -1;
-    m = fake_add_memory();
+    m = next_memory(size);
     m->fd = qemu_memfd_create("gmem", size, false, 0, 0, &error_abort);
     m->shared_copy = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED,
                           m->fd, 0);

@@ -108,6 +108,7 @@ typedef struct FakeKernel {
 
     FakeMemory memories[FAKE_MEMORIES];
     unsigned n_memories;
+    unsigned old_memories;          /* of a VM that is exchanged */
     GString *log;                   /* NULL: no reader */
 } FakeKernel;
 
@@ -119,6 +120,8 @@ void fake_in_place(uint64_t to_shared, uint64_t to_private);
 void fake_two_backings(void);
 /* A new memory with two backings, all shared. */
 FakeMemory *fake_add_two_backings(void);
+/* A new VM: files that are created replace those of the last memory first. */
+void fake_new_vm(void);
 /* Nothing is left of it. */
 void fake_end(void);
 

@@ -23,14 +23,26 @@
 FakeRam fake_ram;
 bool tcg_allowed;
 
-static ConfidentialGuestSupport cgs;
-static MachineState machine = { .cgs = &cgs };
+static MachineState machine;
 
 MachineState *current_machine = &machine;
 
+/* As QEMU's own, but not abstract. */
+static const TypeInfo fake_cgs_info = {
+    .name = TYPE_CONFIDENTIAL_GUEST_SUPPORT,
+    .parent = TYPE_OBJECT,
+    .instance_size = sizeof(ConfidentialGuestSupport),
+    .class_size = sizeof(ConfidentialGuestSupportClass),
+};
+
 GuestMemfdEngine *guest_memfd_engine(void)
 {
-    cgs.starts_shared = fake_ram.starts_shared;
+    if (!machine.cgs) {
+        machine.cgs = CONFIDENTIAL_GUEST_SUPPORT(
+            object_new(TYPE_CONFIDENTIAL_GUEST_SUPPORT));
+    }
+    CONFIDENTIAL_GUEST_SUPPORT_GET_CLASS(machine.cgs)->memory_starts_shared =
+        fake_ram.starts_shared;
     return &fake_ram.rig->engine;
 }
 
@@ -62,6 +74,7 @@ static const TypeInfo fake_backend_info = {
 static void fake_backend_register_types(void)
 {
     type_register_static(&fake_backend_info);
+    type_register_static(&fake_cgs_info);
 }
 
 type_init(fake_backend_register_types)
@@ -131,6 +144,12 @@ RamBlockAttributes *ram_block_attributes_create(RAMBlock *rb)
     attributes->bitmap = bitmap_new(FAKE_RAM_PAGES);
     QLIST_INIT(&attributes->rdl_list);
     return attributes;
+}
+
+void ram_block_attributes_destroy(RamBlockAttributes *attributes)
+{
+    g_free(attributes->bitmap);
+    g_free(attributes);
 }
 
 void tb_invalidate_phys_range(CPUState *cpu, tb_page_addr_t start,

@@ -30,6 +30,11 @@ void vm_guest_says(bool guest_says)
                                 TYPE_FAKE_SW_PROTECTED));
 }
 
+ConfidentialGuestSupportClass *vm_guest_class(void)
+{
+    return CONFIDENTIAL_GUEST_SUPPORT_GET_CLASS(machine.cgs);
+}
+
 static void sw_protected_class_init(ObjectClass *oc, const void *data)
 {
     CONFIDENTIAL_GUEST_SUPPORT_CLASS(oc)->access_by_attributes = true;

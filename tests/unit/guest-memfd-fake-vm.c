@@ -99,14 +99,15 @@ void guest_memfd_ram_block_unlock(RAMBlock *rb)
     qemu_mutex_unlock(&block_of(rb)->lock);
 }
 
-static bool init(bool require, bool starts_shared, bool two_backings)
+static bool init(bool require, bool converts, bool two_backings)
 {
     bool in_place;
 
     module_call_init(MODULE_INIT_QOM);
     vm_guest_says(false);
     current_machine->cgs->require_guest_memfd = require;
-    current_machine->cgs->starts_shared = starts_shared;
+    vm_guest_class()->converts_in_place = converts;
+    vm_guest_class()->memory_starts_shared = true;
     in_place = kvm_guest_memfd_init(current_machine, two_backings);
     g_assert_true(source->allowed == &kvm_allowed);
     g_assert_true(source->provider_new == kvm_guest_memfd_provider_new);
@@ -244,7 +245,11 @@ bool kvm_guest_memfd_guard(int fd, void *host, uint64_t size, bool dump,
         error_setg(errp, "too many blocks");
         return false;
     }
-    g_assert_cmpint(m->fd, ==, fd);
+    while (m->fd != fd) {
+        g_assert_true(m > fake.memories);
+        m--;
+    }
+    g_assert_null(m->host);
     m->host = host;
     return true;
 }
@@ -306,7 +311,9 @@ Rig *vm_new(OnOffAuto in_place)
     vm = rig_new(TYPE_RIG_PROVIDER);
     object_unref(OBJECT(vm->engine.provider));
     vm->engine.provider = provider;
-    vm->engine.launched = false;
+    vm->engine.phase = GUEST_MEMFD_PHASE_SETUP;
+    vm->start = vm_guest_class()->memory_starts_shared ?
+                GUEST_MEMFD_START_SHARED : GUEST_MEMFD_START_SETUP;
     add_block(vm, "a");
     add_block(vm, "b");
     return vm;
@@ -350,7 +357,7 @@ FakeMemory *vm_memory(unsigned page)
 bool vm_is_recorded_shared(const Rig *rig, unsigned page)
 {
     return test_bit(page % FAKE_PAGES,
-                    rig->blocks[page / FAKE_PAGES]->attributes->bitmap);
+                    rig->blocks[page / FAKE_PAGES]->record);
 }
 
 void vm_check(const Rig *rig)

@@ -11,6 +11,7 @@
 #define TESTS_UNIT_GUEST_MEMFD_FAKE_VM_H
 
 #include "accel/kvm/kvm-guest-memfd-choice.h"
+#include "system/confidential-guest-support.h"
 #include "system/guest-memfd-ram.h"
 #include "guest-memfd-fake-kernel.h"
 
@@ -36,6 +37,7 @@ uint64_t vm_ask(uint64_t gpa, uint64_t pages, uint64_t attributes);
 
 /* Does an access of the guest say whether it is private?  No, by default. */
 void vm_guest_says(bool guest_says);
+ConfidentialGuestSupportClass *vm_guest_class(void);
 /* KVM's exit; returns what kvm_cpu_exec() goes by. */
 int vm_fault(uint64_t gpa, uint64_t pages, bool private);
 

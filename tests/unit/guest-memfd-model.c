@@ -110,7 +110,7 @@ static GuestMemfdDecision decide(const Model *m, const Step *s, int block)
         .direction = s->direction,
         .intent = s->intent,
         .origin = GUEST_MEMFD_ORIGIN_HYPERCALL,
-        .launched = true,
+        .phase = GUEST_MEMFD_PHASE_RUNNING,
         .block_policy = m->rig->blocks[block]->content_policy,
         .manager_policy = engine->content_policy,
         .on_unsupported = engine->on_unsupported,

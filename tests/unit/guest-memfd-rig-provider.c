@@ -8,7 +8,9 @@
  */
 
 #include "qemu/osdep.h"
+#include "qapi/error.h"
 #include "qemu/bitmap.h"
+#include "qemu/main-loop.h"
 #include "qemu/module.h"
 #include "guest-memfd-rig.h"
 
@@ -33,7 +35,7 @@ static bool all_bits(const unsigned long *bitmap, unsigned long first,
 static char recorded(const GuestMemfdBlock *block, unsigned long first,
                      unsigned long end)
 {
-    const unsigned long *bitmap = block->attributes->bitmap;
+    const unsigned long *bitmap = block->record;
 
     return all_bits(bitmap, first, end, true) ? 'S' :
            all_bits(bitmap, first, end, false) ? 'P' : 'M';
@@ -61,7 +63,7 @@ void rig_expect_log(Rig *rig, const char *lines)
 
 char *rig_state(const GuestMemfdBlock *block)
 {
-    const unsigned long *bitmap = block->attributes->bitmap;
+    const unsigned long *bitmap = block->record;
     const unsigned long pages = block->size / page_size();
     GString *runs = g_string_new(NULL);
     unsigned long page = 0, next;
@@ -184,7 +186,7 @@ static int rig_discard_bytes(GuestMemfdProvider *provider,
     called(rig, block, offset, size);
     rig_note(rig, block, "discard", block->name, offset, size, "");
     g_assert(all_bits(block->provider_data, first, end, true));
-    g_assert(all_bits(block->attributes->bitmap, first, end, false));
+    g_assert(all_bits(block->record, first, end, false));
     if (rig->on_discard) {
         rig->on_discard(rig);
     }
@@ -192,6 +194,33 @@ static int rig_discard_bytes(GuestMemfdProvider *provider,
         return fail(rig, block, offset, size, rig->discard_fault.error);
     }
     return 0;
+}
+
+static bool rig_block_rebind(GuestMemfdProvider *provider,
+                             GuestMemfdBlock *block, Error **errp)
+{
+    Rig *rig = container_of(block->engine, Rig, engine);
+
+    g_assert_true(bql_locked());
+    g_assert_cmpint(qemu_mutex_trylock(&block->lock), !=, 0);
+    rig_note(rig, block, "rebind", block->name, 0, block->size, "");
+    if (rig->rebind_fails) {
+        error_setg(errp, "no memory");
+        return false;
+    }
+    bitmap_zero(block->provider_data, block->size / page_size());
+    return true;
+}
+
+static void rig_phase_changed(GuestMemfdProvider *provider,
+                              GuestMemfdPhase phase)
+{
+    Rig *rig = rig_current();
+
+    if (rig->log) {
+        g_string_append_printf(rig->log, "phase %s\n",
+                               GuestMemfdPhase_str(phase));
+    }
 }
 
 static bool rig_block_alloc(GuestMemfdProvider *provider,
@@ -239,6 +268,8 @@ static void rig_provider_class_init(ObjectClass *oc, const void *data)
 
     pc->block_alloc = rig_block_alloc;
     pc->block_free = rig_block_free;
+    pc->block_rebind = rig_block_rebind;
+    pc->phase_changed = rig_phase_changed;
     pc->begin = rig_begin;
     pc->end = rig_end;
     pc->convert = rig_convert_pages;

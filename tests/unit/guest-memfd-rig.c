@@ -15,6 +15,11 @@
 /* The fake machine of this process; there is one at a time. */
 static Rig *current;
 
+Rig *rig_current(void)
+{
+    return current;
+}
+
 static size_t page_size(void)
 {
     return qemu_real_host_page_size();
@@ -245,7 +250,8 @@ GuestMemfdBlock *rig_block(Rig *rig, const char *name, unsigned long pages)
     attributes->bitmap_size = pages;
     attributes->bitmap = bitmap_new(pages);
     QLIST_INIT(&attributes->rdl_list);
-    guest_memfd_block_set_attributes(block, attributes, !rig->all_private);
+    guest_memfd_block_set_attributes(block, attributes, rig->all_private ?
+                                     GUEST_MEMFD_START_PRIVATE : rig->start);
     if (rig->all_private) {
         bitmap_set(block->provider_data, 0, pages);
     }
@@ -390,8 +396,9 @@ Rig *rig_new(const char *provider_type)
     rig->engine.interrupted = interrupted;
     rig->engine.between_slices = between_slices;
     rig->engine.broken = note_broken;
-    rig->engine.launched = true;
+    rig->engine.phase = GUEST_MEMFD_PHASE_RUNNING;
     rig->engine.retry_timeout_ms = 10000;
+    rig->start = GUEST_MEMFD_START_SHARED;
     rig->log = g_string_new(NULL);
     return rig;
 }
@@ -479,7 +486,7 @@ static void check_listener(const RigListener *l)
 static void check_block(const GuestMemfdBlock *block)
 {
     const unsigned long pages = block->size / page_size();
-    const unsigned long *bitmap = block->attributes->bitmap;
+    const unsigned long *bitmap = block->record;
     unsigned long page;
 
     g_assert_null(block->scratch.mr);

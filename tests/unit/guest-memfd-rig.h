@@ -75,11 +75,13 @@ struct Rig {
     GuestMemfdBlock *blocks[RIG_BLOCKS];
     unsigned n_blocks;
     bool all_private;               /* are new blocks */
+    GuestMemfdStart start;          /* of others */
     RigListener listeners[RIG_LISTENERS];
     unsigned n_listeners;
 
     /* Of the rig's own provider. */
     RigFault convert_fault, discard_fault;
+    bool rebind_fails;
     const GuestMemfdBlock *failed;  /* the range that may be sent back */
     uint64_t failed_offset;
     uint64_t failed_size;
@@ -101,6 +103,8 @@ struct Rig {
 };
 
 Rig *rig_new(const char *provider_type);
+/* For the parts of the rig. */
+Rig *rig_current(void);
 /* Checks everything once more. */
 void rig_free(Rig *rig);
 

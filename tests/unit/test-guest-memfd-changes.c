@@ -271,7 +271,7 @@ static void test_already_done(void)
 
 static void launch(Rig *rig)
 {
-    qatomic_set(&rig->engine.launched, true);
+    qatomic_set(&rig->engine.phase, GUEST_MEMFD_PHASE_RUNNING);
 }
 
 /* Flags 0 keep the bytes only until the guest runs. */
@@ -281,8 +281,8 @@ static void test_launched(void)
     GuestMemfdOffer *offer = &rig->engine.provider->offer;
 
     offer->how[TO_PRIVATE][MODE_PRESERVE] = REFUSED;
-    offer->preserve_before_launch = true;
-    rig->engine.launched = false;
+    offer->preserve_until_final = true;
+    rig->engine.phase = GUEST_MEMFD_PHASE_SETUP;
     g_assert_cmpint(rig_ask(rig, TO_PRIVATE, PRESERVE, 0, 4, NULL), ==, 0);
     rig_expect_log(rig, "convert a 0+4 to-private preserve [P]\n");
 

@@ -25,7 +25,7 @@ static Rig *new_launched(void)
 {
     Rig *rig = vm_new_two_backings();
 
-    rig->engine.launched = true;
+    rig->engine.phase = GUEST_MEMFD_PHASE_RUNNING;
     return rig;
 }
 

@@ -94,7 +94,7 @@ static void test_errors(void)
 static Rig *start(Rig *rig, bool guest_says)
 {
     vm_guest_says(guest_says);
-    rig->engine.launched = true;
+    rig->engine.phase = GUEST_MEMFD_PHASE_RUNNING;
     g_assert_cmpint(vm_fault(1000, 1, false), ==, 0);
     stat64_init(&rig->engine.unconverted_faults, 0);
     g_string_truncate(fake.log, 0);

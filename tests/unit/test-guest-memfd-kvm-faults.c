@@ -382,7 +382,8 @@ static void start(const Kernel *kernel)
     the.kernel = kernel;
     the.rig = kernel->two_backings ? vm_new_two_backings() :
               vm_new_in_place(kernel->to_shared, kernel->to_private);
-    the.rig->engine.launched = kernel->launched;
+    the.rig->engine.phase = kernel->launched ? GUEST_MEMFD_PHASE_RUNNING :
+                                               GUEST_MEMFD_PHASE_SETUP;
     the.rig->engine.broken = on_broken;
     the.rig->engine.failed = on_failure;
     the.rig->on_sleep = on_sleep;

@@ -20,7 +20,7 @@ static Rig *new_launched(void)
 {
     Rig *rig = vm_new_in_place(0, 0);
 
-    rig->engine.launched = true;
+    rig->engine.phase = GUEST_MEMFD_PHASE_RUNNING;
     rig->engine.retry_timeout_ms = 0;
     return rig;
 }

@@ -22,7 +22,7 @@ static Rig *new_launched(void)
 {
     Rig *rig = vm_new_in_place(BOTH, FLAG_PRESERVE);
 
-    rig->engine.launched = true;
+    rig->engine.phase = GUEST_MEMFD_PHASE_RUNNING;
     return rig;
 }
 
@@ -202,7 +202,7 @@ static void test_zero(void)
     FakeMemory *m = vm_memory(0);
     unsigned page;
 
-    rig->engine.launched = true;
+    rig->engine.phase = GUEST_MEMFD_PHASE_RUNNING;
     write_to(rig, 2);
     write_to(rig, 4);
     write_to(rig, 7);
@@ -226,7 +226,7 @@ static void test_zero_fails(void)
 {
     Rig *rig = vm_new_in_place(0, 0);
 
-    rig->engine.launched = true;
+    rig->engine.phase = GUEST_MEMFD_PHASE_RUNNING;
     write_to(rig, 2);
     g_assert_cmpuint(vm_ask(0, 4, PRIVATE), ==, 0);
     fake.discard_error = EIO;

@@ -73,7 +73,7 @@ static void probe_this_kernel(void)
     expect_modes(rig, TO_SHARED);
     expect_modes(rig, TO_PRIVATE);
     /* A kernel that knows content modes overwrites bytes without one. */
-    g_assert_cmpint(rig->engine.provider->offer.preserve_before_launch, ==,
+    g_assert_cmpint(rig->engine.provider->offer.preserve_until_final, ==,
                     !fake.content_modes);
     rig_free(rig);
 }

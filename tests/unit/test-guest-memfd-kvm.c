@@ -10,6 +10,7 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qapi/error-internal.h"
+#include "system/guest-memfd-launch.h"
 #include "guest-memfd-fake-vm.h"
 
 #define PRIVATE     GUEST_MEMFD_ATTR_PRIVATE
@@ -67,7 +68,7 @@ static void test_offer(void)
 
         expect_offer(rig, cases[i].offer);
         /* Bytes stay until the launch where KVM does not scramble them. */
-        g_assert_cmpint(rig->engine.provider->offer.preserve_before_launch,
+        g_assert_cmpint(rig->engine.provider->offer.preserve_until_final,
                         ==, !cases[i].to_shared);
         vm_free(rig);
     }
@@ -78,9 +79,9 @@ static void test_two_backings_offer(void)
     Rig *rig = vm_new_two_backings();
 
     expect_offer(rig, "DZ-D--");
-    g_assert_true(rig->engine.provider->offer.preserve_before_launch);
+    g_assert_true(rig->engine.provider->offer.preserve_until_final);
     g_assert_null(class_of(rig)->block_alloc);
-    g_assert_null(class_of(rig)->launched);
+    g_assert_null(class_of(rig)->phase_changed);
     vm_free(rig);
 }
 
@@ -90,7 +91,7 @@ static void test_flags(void)
 {
     Rig *rig = vm_new_in_place(BOTH, FLAG_PRESERVE);
 
-    rig->engine.launched = true;
+    rig->engine.phase = GUEST_MEMFD_PHASE_RUNNING;
     g_assert_cmpuint(vm_ask(2, 3, PRIVATE), ==, 0);
     fake_expect_log("a: to-private 2+3 default\n");
     g_assert_cmpuint(vm_ask(2, 3, 0), ==, 0);
@@ -110,8 +111,7 @@ static void test_launched(void)
 
     expect_offer(rig, "DZ-D-P");
     fake.modes[TO_PRIVATE] = 0;
-    class_of(rig)->launched(rig->engine.provider);
-    rig->engine.launched = true;
+    guest_memfd_engine_set_phase(&rig->engine, GUEST_MEMFD_PHASE_RUNNING);
     expect_offer(rig, "DZ-D--");
 
     g_assert_cmpuint(vm_ask(0, 1, PRIVATE | KEPT), ==, EINVAL);
@@ -131,7 +131,7 @@ static void test_launched_meanwhile(void)
     int ret;
 
     fake.modes[TO_PRIVATE] = 0;
-    class_of(rig)->launched(rig->engine.provider);
+    guest_memfd_engine_set_phase(&rig->engine, GUEST_MEMFD_PHASE_RUNNING);
     ret = class_of(rig)->convert(rig->engine.provider, rig->blocks[0], 0,
                                  page_size(), TO_PRIVATE, mode,
                                  &error_offset);
@@ -146,8 +146,7 @@ static void test_launched_without_kvm(void)
     Rig *rig = vm_new_in_place(BOTH, FLAG_PRESERVE);
 
     fake.file_flags = 0;
-    class_of(rig)->launched(rig->engine.provider);
-    rig->engine.launched = true;
+    guest_memfd_engine_set_phase(&rig->engine, GUEST_MEMFD_PHASE_RUNNING);
     expect_offer(rig, "D--D--");
     /* The guest's conversions go on, and QEMU clears what is to be zero. */
     g_assert_cmpuint(vm_ask(0, 1, PRIVATE), ==, 0);

@@ -73,6 +73,7 @@ static const Voice guest_voice[GUEST_MEMFD_INTENT__MAX] = {
     [GUEST_MEMFD_INTENT_UNSPECIFIED] = SILENT,
     [GUEST_MEMFD_INTENT_ZERO]        = GUEST_ZERO,
     [GUEST_MEMFD_INTENT_PRESERVE]    = GUEST_PRESERVE,
+    [GUEST_MEMFD_INTENT_NONE]        = POLICY_DEFAULT,
 };
 
 static const Voice launch_voice[GUEST_MEMFD_DIRECTION__MAX]
@@ -112,7 +113,8 @@ static GuestMemfdRealisation host_can(const GuestMemfdQuestion *q,
                                       GuestMemfdContentMode mode)
 {
     bool populates = q->direction == PRIVATE && mode == PRESERVE &&
-                     !q->launched && offer->preserve_before_launch;
+                     q->phase < GUEST_MEMFD_PHASE_FINAL &&
+                     offer->preserve_until_final;
 
     return populates ? KERNEL : offer->how[q->direction][mode];
 }
@@ -174,18 +176,19 @@ static void print_question(const GuestMemfdQuestion *q,
 {
     const GuestMemfdRealisation *how = offer->how[q->direction];
 
-    g_test_message("%s, intent %d, origin %s, launched %d, block %s, "
+    g_test_message("%s, intent %d, origin %s, phase %s, block %s, "
                    "manager %s, on-unsupported %s; offer: default %s, "
                    "zero %s, preserve %s, before launch %d",
                    GuestMemfdDirection_str(q->direction), q->intent,
-                   GuestMemfdOrigin_str(q->origin), q->launched,
+                   GuestMemfdOrigin_str(q->origin),
+                   GuestMemfdPhase_str(q->phase),
                    GuestMemfdContentPolicy_str(q->block_policy),
                    GuestMemfdContentPolicy_str(q->manager_policy),
                    GuestMemfdUnsupportedAction_str(q->on_unsupported),
                    GuestMemfdRealisation_str(how[DEFAULT]),
                    GuestMemfdRealisation_str(how[ZERO]),
                    GuestMemfdRealisation_str(how[PRESERVE]),
-                   offer->preserve_before_launch);
+                   offer->preserve_until_final);
 }
 
 static void check(const GuestMemfdQuestion *q, const GuestMemfdOffer *offer)
@@ -216,14 +219,14 @@ static unsigned digit(unsigned *number, unsigned base)
 
 #define OFFERS      (2 * (2 * 3 * 3) * (2 * 3 * 3))
 #define QUESTIONS   (GUEST_MEMFD_DIRECTION__MAX * GUEST_MEMFD_INTENT__MAX * \
-                     GUEST_MEMFD_ORIGIN__MAX * 2 * \
+                     GUEST_MEMFD_ORIGIN__MAX * GUEST_MEMFD_PHASE__MAX * \
                      GUEST_MEMFD_CONTENT_POLICY__MAX * \
                      GUEST_MEMFD_CONTENT_POLICY__MAX * \
                      GUEST_MEMFD_UNSUPPORTED_ACTION__MAX)
 
 static GuestMemfdOffer nth_offer(unsigned n)
 {
-    GuestMemfdOffer offer = { .preserve_before_launch = digit(&n, 2) };
+    GuestMemfdOffer offer = { .preserve_until_final = digit(&n, 2) };
     int direction;
 
     for (direction = 0; direction < GUEST_MEMFD_DIRECTION__MAX; direction++) {
@@ -244,7 +247,7 @@ static GuestMemfdQuestion nth_question(unsigned n)
     q.direction = digit(&n, GUEST_MEMFD_DIRECTION__MAX);
     q.intent = digit(&n, GUEST_MEMFD_INTENT__MAX);
     q.origin = digit(&n, GUEST_MEMFD_ORIGIN__MAX);
-    q.launched = digit(&n, 2);
+    q.phase = digit(&n, GUEST_MEMFD_PHASE__MAX);
     q.block_policy = digit(&n, GUEST_MEMFD_CONTENT_POLICY__MAX);
     q.manager_policy = digit(&n, GUEST_MEMFD_CONTENT_POLICY__MAX);
     q.on_unsupported = digit(&n, GUEST_MEMFD_UNSUPPORTED_ACTION__MAX);
@@ -284,7 +287,7 @@ static const GuestMemfdOffer in_place = {
         [SHARED]  = { KERNEL, EMULATED, REFUSED },
         [PRIVATE] = { KERNEL, REFUSED, REFUSED },
     },
-    .preserve_before_launch = true,
+    .preserve_until_final = true,
 };
 
 typedef struct Case {
@@ -298,13 +301,14 @@ typedef struct Case {
 #define POLICY(x)   .manager_policy = GUEST_MEMFD_CONTENT_POLICY_##x
 #define BLOCK(x)    .block_policy = GUEST_MEMFD_CONTENT_POLICY_##x
 #define LAUNCH      .origin = GUEST_MEMFD_ORIGIN_LAUNCH
+#define FINAL       .phase = GUEST_MEMFD_PHASE_FINAL
 #define DOWNGRADE   .on_unsupported = GUEST_MEMFD_UNSUPPORTED_ACTION_DOWNGRADE
 
 static const Case cases[] = {
     { "to-shared/unspecified-is-zero", &content_modes,
-      { SHARED, .launched = true }, { ZERO, KERNEL } },
+      { SHARED, FINAL }, { ZERO, KERNEL } },
     { "to-shared/unspecified-is-zero-by-qemu", &in_place,
-      { SHARED, .launched = true }, { ZERO, EMULATED } },
+      { SHARED, FINAL }, { ZERO, EMULATED } },
     { "to-shared/zero", &content_modes,
       { SHARED, INTENT(ZERO) }, { ZERO, KERNEL } },
     { "to-shared/zero-by-qemu", &in_place,
@@ -315,7 +319,7 @@ static const Case cases[] = {
       { SHARED, INTENT(PRESERVE), DOWNGRADE },
       { PRESERVE, REFUSED, .error = -EOPNOTSUPP } },
     { "to-private/unspecified-is-default", &content_modes,
-      { PRIVATE, .launched = true }, { DEFAULT, KERNEL } },
+      { PRIVATE, FINAL }, { DEFAULT, KERNEL } },
     { "to-private/zero-policy-is-no-promise", &content_modes,
       { PRIVATE, POLICY(ZERO) }, { DEFAULT, KERNEL } },
     { "to-private/zero-of-the-backend-is-no-promise", &content_modes,
@@ -324,17 +328,17 @@ static const Case cases[] = {
       { PRIVATE, INTENT(ZERO), DOWNGRADE },
       { ZERO, REFUSED, .error = -EINVAL } },
     { "to-private/preserve", &content_modes,
-      { PRIVATE, INTENT(PRESERVE), .launched = true },
+      { PRIVATE, INTENT(PRESERVE), FINAL },
       { PRESERVE, KERNEL } },
     { "to-private/preserve-not-offered", &in_place,
-      { PRIVATE, INTENT(PRESERVE), DOWNGRADE, .launched = true },
+      { PRIVATE, INTENT(PRESERVE), DOWNGRADE, FINAL },
       { PRESERVE, REFUSED, .error = -EOPNOTSUPP } },
     { "launch/populates", &content_modes,
       { PRIVATE, LAUNCH }, { PRESERVE, KERNEL } },
     { "launch/populates-with-flags-0", &in_place,
       { PRIVATE, LAUNCH }, { PRESERVE, KERNEL } },
     { "launch/too-late-with-flags-0", &in_place,
-      { PRIVATE, LAUNCH, .launched = true, DOWNGRADE },
+      { PRIVATE, LAUNCH, FINAL, DOWNGRADE },
       { PRESERVE, REFUSED, .error = -EOPNOTSUPP } },
     { "launch/stronger-than-policy", &content_modes,
       { PRIVATE, LAUNCH, BLOCK(DEFAULT), POLICY(DEFAULT) },
@@ -351,7 +355,7 @@ static const Case cases[] = {
     { "policy/preserve-downgraded", &in_place,
       { SHARED, POLICY(PRESERVE), DOWNGRADE }, { ZERO, EMULATED, true } },
     { "policy/preserve-downgraded-to-private", &in_place,
-      { PRIVATE, POLICY(PRESERVE), DOWNGRADE, .launched = true },
+      { PRIVATE, POLICY(PRESERVE), DOWNGRADE, FINAL },
       { DEFAULT, KERNEL, true } },
     { "policy/block-before-manager", &content_modes,
       { SHARED, BLOCK(PRESERVE), POLICY(DEFAULT) }, { PRESERVE, KERNEL } },

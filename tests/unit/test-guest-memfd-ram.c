@@ -33,7 +33,7 @@ static size_t page_size(void)
 
 static void start(const char *provider)
 {
-    fake_ram = (FakeRam) { .rig = rig_new(provider) };
+    fake_ram = (FakeRam) { .rig = rig_new(provider), .starts_shared = true };
     ram = (MemoryRegion) { };
     block = (RAMBlock) {
         .mr = &ram,
@@ -199,6 +199,44 @@ static void test_two_backings(void)
     }
 }
 
+/* --- memory of a guest that is launched ----------------------------------- */
+
+static void start_launched(GuestMemfdPhase phase)
+{
+    start(TYPE_GUEST_MEMFD_PROVIDER_EMULATED);
+    fake_ram.starts_shared = false;
+    fake_ram.rig->engine.phase = phase;
+}
+
+/* It waits for the launch, or has missed it: then it is private at once. */
+static void test_plugged(void)
+{
+    int phase;
+
+    for (phase = 0; phase < GUEST_MEMFD_PHASE__MAX; phase++) {
+        const bool early = phase < GUEST_MEMFD_PHASE_FINAL;
+
+        start_launched(phase);
+        g_assert_true(guest_memfd_ram_block_init(&block, &error_abort));
+        g_assert_cmpint(guest_memfd_block_in_setup(block.gmem), ==, early);
+        rig_expect_state(block.gmem, early ? "S4" : "P4");
+        end();
+    }
+}
+
+static void test_plugged_refused(void)
+{
+    start_launched(GUEST_MEMFD_PHASE_RUNNING);
+    object_property_set_uint(OBJECT(fake_ram.rig->engine.provider),
+                             "fault-errno", EINVAL, &error_abort);
+    object_property_set_uint(OBJECT(fake_ram.rig->engine.provider),
+                             "fault-count", 1, &error_abort);
+    expect_refused("guest memory 'ram0' cannot be made private for the "
+                   "launch: Invalid argument", NULL);
+    g_assert_null(block.attributes);
+    end();
+}
+
 /* --- queries of a block ---------------------------------------- */
 
 static bool is_locked(void)
@@ -341,6 +379,8 @@ int main(int argc, char **argv)
         { "backend-waits", test_backend_waits },
         { "backend-kept", test_backend_kept },
         { "two-backings", test_two_backings },
+        { "plugged", test_plugged },
+        { "plugged-refused", test_plugged_refused },
         { "lock", test_lock },
         { "convertible", test_convertible },
         { "discard", test_discard },

@@ -38,9 +38,15 @@ static void test_ready(void)
 {
     Object *guest = new_guest(ON_OFF_AUTO_AUTO);
     ConfidentialGuestSupport *cgs = CONFIDENTIAL_GUEST_SUPPORT(guest);
+    const ConfidentialGuestSupportClass *cgsc =
+        CONFIDENTIAL_GUEST_SUPPORT_GET_CLASS(cgs);
 
+    g_assert_true(cgsc->converts_in_place);
+    g_assert_true(cgsc->has_ordinary_firmware);
+    g_assert_true(cgsc->memory_starts_shared);
+    g_assert_true(cgsc->reset_shares_memory);
+    g_assert_null(cgsc->launch_memory);
     g_assert_true(cgs->require_guest_memfd);
-    g_assert_true(cgs->starts_shared);
     g_assert_true(cgs->ready);
     object_unref(guest);
 }
