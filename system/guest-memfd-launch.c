@@ -74,10 +74,12 @@ int guest_memfd_populate(hwaddr gpa, uint64_t size, const void *source,
     return ret;
 }
 
-void guest_memfd_note_written(MemoryRegion *mr, uint64_t offset,
-                              uint64_t size)
+void guest_memfd_note_written(const void *host, uint64_t size)
 {
-    if (mr->ram_block && mr->ram_block->gmem) {
+    ram_addr_t offset;
+    const MemoryRegion *mr = memory_region_from_host((void *)host, &offset);
+
+    if (mr && mr->ram_block->gmem) {
         guest_memfd_block_note_written(mr->ram_block->gmem, offset, size);
     }
 }

@@ -44,6 +44,17 @@ static bool has_source(const GuestMemfdPart *part)
     return part->source && part->source != part->block->host + part->offset;
 }
 
+/* The source can be in the same block, and private by now. */
+static bool is_accessible(const GuestMemfdPart *part)
+{
+    GuestMemfdBlock *block = part->block;
+    const uint64_t at = (uintptr_t)part->source - (uintptr_t)block->host;
+
+    return at >= block->size ||
+           (part->size <= block->size - at &&
+            guest_memfd_block_is_shared(block, at, part->size));
+}
+
 /* False with *offset at the first page that nobody wrote to. */
 static bool is_written(const GuestMemfdPart *part, uint64_t *offset)
 {
@@ -77,7 +88,11 @@ static int fill(const GuestMemfdPart *part, Error **errp)
     if (part->contents == GUEST_MEMFD_CONTENTS_ZERO) {
         clear_written(part);
     } else if (has_source(part)) {
-        memcpy(block->host + part->offset, part->source, part->size);
+        if (!is_accessible(part)) {
+            return refuse(part, part->offset, -EFAULT, "its source was "
+                          "populated already, for the page", errp);
+        }
+        memmove(block->host + part->offset, part->source, part->size);
         guest_memfd_block_note_written(block, part->offset, part->size);
     } else if (!is_written(part, &offset)) {
         return refuse(part, offset, -ENODATA, "nothing was written", errp);

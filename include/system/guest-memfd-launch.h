@@ -44,7 +44,7 @@ typedef enum GuestMemfdContents {
  * @block, @offset, @size: in bytes, multiples of @block->page_size.
  * @gpa: the address of @offset, for the platform.
  * @source: copied to the pages first.  NULL, or the pages themselves: they
- *     have their bytes already.  It overlaps them in no other way.
+ *     have their bytes already.  Not in another block that can be private.
  * @type: of the pages, a value of the platform.
  */
 typedef struct GuestMemfdPart {
@@ -87,7 +87,8 @@ void guest_memfd_engine_set_phase(GuestMemfdEngine *engine,
  *
  * Begins phase populate.  Returns 0, or a negative errno value with @errp
  * set: -EPERM after the launch, -EINVAL (not aligned, or not in the block),
- * -EEXIST (a page is private already), -ENODATA (nobody wrote to a page), or
+ * -EEXIST (a page is private already), -ENODATA (nobody wrote to a page),
+ * -EFAULT (the source is private), or
  * the error of the conversion or of @launch.  -EIO if the state of a page is
  * unknown.
  */
@@ -139,13 +140,14 @@ int guest_memfd_populate(hwaddr gpa, uint64_t size, const void *source,
                          Error **errp);
 
 /*
- * guest_memfd_note_written: the pages of [offset, offset + size) were written
- * to by a pointer
+ * guest_memfd_note_written: [host, host + size), in one memory region, was
+ * written to by a pointer
+ *
+ * Nothing happens for other memory than that of a block in setup.
  *
  * Writes by address_space_write() and the like are noted already.
  */
-void guest_memfd_note_written(MemoryRegion *mr, uint64_t offset,
-                              uint64_t size);
+void guest_memfd_note_written(const void *host, uint64_t size);
 
 /*
  * guest_memfd_seal, guest_memfd_finish: before and after the platform ends

@@ -135,6 +135,21 @@ bool vm_init_without_guest_memfd(void)
 
 AddressSpace address_space_memory;
 
+MemoryRegion *memory_region_from_host(void *ptr, ram_addr_t *offset)
+{
+    unsigned i;
+
+    for (i = 0; i < vm->pieces; i++) {
+        RigPiece *p = &vm->map[i];
+
+        *offset = (uint8_t *)ptr - p->block->host;
+        if (*offset < p->size && p->mr.ram_block) {
+            return &p->mr;
+        }
+    }
+    return NULL;
+}
+
 /* Every piece of the map, in the order of addresses. */
 void flatview_for_each_range(FlatView *fv, flatview_cb cb, void *opaque)
 {

@@ -184,7 +184,7 @@ static void test_refused(void)
 
     mr->ram_block = &rb;
     vm_words(2)[0] = 0x1234;
-    guest_memfd_note_written(mr, 2 * page_size(), 8);
+    guest_memfd_note_written(rig->blocks[0]->host + 2 * page_size(), 8);
     launch_error = -EIO;
     expect_error(populate(2, 1, WRITTEN, NULL, &err), -EIO,
                  "the platform refuses: Input/output error", &err);
@@ -200,12 +200,15 @@ static void test_refused(void)
 /* Memory without a block is nothing to note. */
 static void test_note_nothing(void)
 {
+    Rig *rig = vm_in_setup(0, 0);
     RAMBlock rb = { };
-    MemoryRegion mr = { };
 
-    guest_memfd_note_written(&mr, 0, 1);
-    mr.ram_block = &rb;
-    guest_memfd_note_written(&mr, 0, 1);
+    guest_memfd_note_written(rig->blocks[0]->host, 1);
+    rig->map[0].mr.ram_block = &rb;
+    guest_memfd_note_written(rig->blocks[0]->host, 1);
+    guest_memfd_note_written(&rb, 1);
+    g_assert_cmpint(populate(0, 1, WRITTEN, NULL, NULL), ==, -ENODATA);
+    end(rig);
 }
 
 /* --- a new VM ------------------------------------------------------------ */

@@ -227,6 +227,28 @@ static void test_populate_source(void)
     end(rig);
 }
 
+/* The source may be in the block, too, as long as it can be read. */
+static void test_populate_same_block(void)
+{
+    Rig *rig = in_setup(TYPE_GUEST_MEMFD_PROVIDER_EMULATED);
+    GuestMemfdBlock *block = rig->blocks[0];
+    GuestMemfdPart part = part_of(rig, 3, 2);
+
+    memset(block->host + 4 * page_size(), 0x44, page_size());
+    part.source = block->host + 4 * page_size();
+    part.contents = GUEST_MEMFD_CONTENTS_WRITTEN;
+    expect_populated(rig, &part);
+    g_assert_cmphex(block->host[3 * page_size()], ==, 0x44);
+
+    part.offset = part.gpa = 6 * page_size();
+    expect_error(rig, &part, -EFAULT, "guest memory 'a': [0x6000, +0x2000) "
+                 "cannot be populated: its source was populated already, for "
+                 "the page at 0x6000");
+    part.source = block->host + (PAGES - 1) * page_size();
+    g_assert_cmpint(populate_part(rig, &part, NULL), ==, -EFAULT);
+    end(rig);
+}
+
 /* Pages that are the source are measured as somebody wrote them, or not. */
 static void test_populate_written(void)
 {
@@ -687,6 +709,7 @@ int main(int argc, char **argv)
         { "populate", test_populate },
         { "populate/much", test_populate_much },
         { "populate/source", test_populate_source },
+        { "populate/same-block", test_populate_same_block },
         { "populate/written", test_populate_written },
         { "populate/zero", test_populate_zero },
         { "populate/refused", test_populate_refused },
