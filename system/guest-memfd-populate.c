@@ -141,9 +141,8 @@ static int convert(GuestMemfdEngine *engine, const GuestMemfdPart *part,
 /* Pages without their bytes must not be launched as if they had them. */
 static void forget_written(const GuestMemfdPart *part)
 {
-    QEMU_LOCK_GUARD(&part->block->lock);
-    bitmap_clear(part->block->written, page_of(part->offset),
-                 page_of(part->size));
+    bitmap_test_and_clear_atomic(part->block->written, page_of(part->offset),
+                                 page_of(part->size));
 }
 
 /* QEMU wrote the bytes, so they are no secret: keep them if possible. */

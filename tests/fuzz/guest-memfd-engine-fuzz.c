@@ -196,7 +196,7 @@ static void step_block(Machine *m, Input *in, uint8_t how)
     const unsigned first = take(in, 1) % block_pages[block];
     const unsigned pages = take(in, 1) % (block_pages[block] - first);
     GuestMemfdRequest req = rig_request(how & 1, how / 16 %
-                                        GUEST_MEMFD_INTENT__MAX, first, pages);
+                                        GUEST_MEMFD_INTENT_NONE, first, pages);
     GuestMemfdResult outcome;
     View old = { };
     int ret;

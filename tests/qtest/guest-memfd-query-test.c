@@ -316,15 +316,32 @@ static uint32_t read_hints(QTestState *qts, unsigned word)
 }
 
 /* The guest reads the current offer, not an earlier one. */
+static void expect_phase(QTestState *qts, const char *phase, bool launched)
+{
+    g_autofree char *hmp = qtest_hmp(qts, "info guest-memfd");
+    g_autofree char *line = g_strdup_printf("phase: %s\r\n", phase);
+    g_autoptr(QDict) info = gm_query(qts);
+
+    assert_str(info, "phase", phase);
+    g_assert_cmpint(qdict_get_bool(info, "launched"), ==, launched);
+    g_assert_nonnull(strstr(hmp, line));
+    /* Memory of this guest needs no launch. */
+    g_assert_cmpuint(gm_stat(qts, "ram0", "setup-bytes"), ==, 0);
+}
+
 static void test_fw_cfg_launch(void)
 {
     QTestState *qts = qtest_init(GM_ONE_BACKEND "-S");
 
+    expect_phase(qts, "setup", false);
     qtest_qom_set_bool(qts, GM_PROVIDER, "preserve-ends", true);
     g_assert_cmphex(read_hints(qts, 1), ==,
                     GMTD_ATTR_ZERO | GMTD_ATTR_PRESERVE);
     g_assert_cmphex(read_hints(qts, 2), ==, GMTD_ATTR_PRESERVE);
     qtest_qmp_assert_success(qts, "{ 'execute': 'cont' }");
+    expect_phase(qts, "running", true);
+    qtest_qmp_assert_success(qts, "{ 'execute': 'stop' }");
+    expect_phase(qts, "running", true);
     g_assert_cmphex(read_hints(qts, 1), ==, GMTD_ATTR_ZERO);
     g_assert_cmphex(read_hints(qts, 2), ==, 0);
     gm_quit(qts);

@@ -145,11 +145,12 @@ MemoryRegionSection memory_region_find(MemoryRegion *mr, hwaddr addr,
 
 /* --- the machine -------------------------------------------------------- */
 
-static void start(void)
+static void start_as(GuestMemfdStart state)
 {
     unsigned i;
 
     rig = rig_new(TYPE_GUEST_MEMFD_PROVIDER_EMULATED);
+    rig->start = state;
     rig->threads = true;
     rig->engine.retry_timeout_ms = 0;
     ram = g_malloc(PAGE);
@@ -176,6 +177,11 @@ static void start(void)
     }
     guest_memfd_make_convertible(&mrs[0]);
     guest_memfd_make_convertible(&mrs[1]);
+}
+
+static void start(void)
+{
+    start_as(GUEST_MEMFD_START_SHARED);
 }
 
 static void end(void)
@@ -409,6 +415,30 @@ static void test_rom(void)
     end();
 }
 
+/* A launch has to know which pages have bytes. */
+static void test_written(void)
+{
+    const GuestMemfdAccess writes = access_of(GUEST_MEMFD_ACCESS_WRITE);
+    const GuestMemfdAccess reads = access_of(GUEST_MEMFD_ACCESS_READ);
+    g_autofree uint8_t *buf = g_malloc0(END);
+
+    start_as(GUEST_MEMFD_START_SETUP);
+    g_assert_cmpint(guest_memfd_access(&reads, 0, buf, END), ==, MEMTX_OK);
+    g_assert_cmphex(*blocks[0].gmem->written, ==, 0);
+    g_assert_cmphex(*blocks[1].gmem->written, ==, 0);
+    /* The last two pages of a, and the last page of b, which comes first. */
+    g_assert_cmpint(guest_memfd_access(&writes, 3 * PAGE - 1, buf,
+                                       AT_B + 1 - (3 * PAGE - 1)), ==,
+                    MEMTX_OK);
+    g_assert_cmphex(*blocks[0].gmem->written, ==, 0xc);
+    g_assert_cmphex(*blocks[1].gmem->written, ==, 0x8);
+    /* Within one region, as most writes are. */
+    g_assert_cmpint(guest_memfd_access_part(&writes, PAGE, buf, 4, PAGE, 4,
+                                            &mrs[0]), ==, MEMTX_OK);
+    g_assert_cmphex(*blocks[0].gmem->written, ==, 0xe);
+    end();
+}
+
 static void test_is_private(void)
 {
     start();
@@ -432,6 +462,7 @@ int main(int argc, char **argv)
     g_test_add_func("/guest-memfd/memory/vcpu", test_vcpu);
     g_test_add_func("/guest-memfd/memory/end", test_end);
     g_test_add_func("/guest-memfd/memory/rom", test_rom);
+    g_test_add_func("/guest-memfd/memory/written", test_written);
     g_test_add_func("/guest-memfd/memory/is-private", test_is_private);
 
     return g_test_run();
