@@ -130,8 +130,18 @@ void guest_memfd_block_wait(const GuestMemfdBlock *block, uint64_t offset,
 /* --- guest-memfd-listeners.c ------------------------------------------- */
 
 bool guest_memfd_has_listeners(const GuestMemfdBlock *block);
-void guest_memfd_notify_discard(GuestMemfdBlock *block, uint64_t offset,
-                                uint64_t size);
+/*
+ * Notify of pages that become private.  On failure the listeners have mapped
+ * them again, and nothing may be converted.
+ */
+int guest_memfd_notify_discard(GuestMemfdBlock *block, uint64_t offset,
+                               uint64_t size);
+/* The pages stay shared after all: listeners map them again, or warn. */
+void guest_memfd_notify_again(GuestMemfdBlock *block, uint64_t offset,
+                              uint64_t size);
+/* The pages that were notified of as shared are private after all. */
+void guest_memfd_notify_withdrawn(GuestMemfdBlock *block, uint64_t offset,
+                                  uint64_t size);
 /* On failure the listeners that succeeded get a discard again. */
 int guest_memfd_notify_populate(GuestMemfdBlock *block, uint64_t offset,
                                 uint64_t size);

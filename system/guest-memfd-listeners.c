@@ -13,6 +13,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/error-report.h"
 #include "system/ramblock.h"
 #include "guest-memfd-internal.h"
 
@@ -29,7 +30,7 @@ static bool intersect(const RamDiscardListener *rdl, uint64_t offset,
     return memory_region_section_intersect_range(section, offset, size);
 }
 
-/* Stops before @end; NULL is the end of the list. */
+/* Stops before @end; NULL is the end of the list.  What fails is reported. */
 static void notify_discard_until(GuestMemfdBlock *block, uint64_t offset,
                                  uint64_t size, const RamDiscardListener *end)
 {
@@ -49,10 +50,59 @@ static void notify_discard_until(GuestMemfdBlock *block, uint64_t offset,
     }
 }
 
-void guest_memfd_notify_discard(GuestMemfdBlock *block, uint64_t offset,
-                                uint64_t size)
+static void notify_again_until(GuestMemfdBlock *block, uint64_t offset,
+                               uint64_t size, const RamDiscardListener *end)
+{
+    RamDiscardListener *rdl;
+    MemoryRegionSection section;
+
+    QLIST_FOREACH(rdl, &block->attributes->rdl_list, next) {
+        int ret = 0;
+
+        if (rdl == end) {
+            return;
+        }
+        if (intersect(rdl, offset, size, &section)) {
+            ret = rdl->notify_populate(rdl, &section);
+        }
+        if (ret && ret != -EEXIST) {
+            warn_report_once("guest memory '%s': a device cannot use "
+                             "[0x%" PRIx64 ", +0x%" PRIx64 ") any more: %s",
+                             block->name, offset, size, strerror(-ret));
+        }
+    }
+}
+
+void guest_memfd_notify_again(GuestMemfdBlock *block, uint64_t offset,
+                              uint64_t size)
+{
+    notify_again_until(block, offset, size, NULL);
+}
+
+void guest_memfd_notify_withdrawn(GuestMemfdBlock *block, uint64_t offset,
+                                  uint64_t size)
 {
     notify_discard_until(block, offset, size, NULL);
+}
+
+int guest_memfd_notify_discard(GuestMemfdBlock *block, uint64_t offset,
+                               uint64_t size)
+{
+    RamDiscardListener *rdl;
+    MemoryRegionSection section;
+    int ret;
+
+    QLIST_FOREACH(rdl, &block->attributes->rdl_list, next) {
+        if (!intersect(rdl, offset, size, &section)) {
+            continue;
+        }
+        ret = rdl->notify_discard(rdl, &section);
+        if (ret) {
+            notify_again_until(block, offset, size, QLIST_NEXT(rdl, next));
+            return ret;
+        }
+    }
+    return 0;
 }
 
 int guest_memfd_notify_populate(GuestMemfdBlock *block, uint64_t offset,

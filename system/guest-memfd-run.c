@@ -7,7 +7,8 @@
  *
  *   to private: the state is recorded, so that no access begins any more;
  *               the run fails with -EAGAIN while a page is mapped, waits for
- *               short accesses, listeners unmap, and the provider converts
+ *               short accesses, listeners unmap, and the provider converts;
+ *               if a listener cannot unmap, nothing is converted
  *   to shared: if zeros are promised and the kernel makes none, the bytes
  *               are discarded while the pages are private; the provider
  *               converts all runs of the slice, the listeners map them, and
@@ -133,21 +134,6 @@ static int convert_back(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
     return 0;
 }
 
-/*
- * Listeners that unmapped may map the pages again.  A device whose
- * unmapping failed has them still, and says that they exist.
- */
-static void repopulate(GuestMemfdBlock *block, uint64_t offset, uint64_t size)
-{
-    int ret = guest_memfd_notify_populate(block, offset, size);
-
-    if (ret && ret != -EEXIST) {
-        warn_report_once("guest memory '%s': a device cannot use [0x%" PRIx64
-                         ", +0x%" PRIx64 ") any more: %s", block->name,
-                         offset, size, strerror(-ret));
-    }
-}
-
 /* A mapping is like a reference that the kernel counts: try again. */
 static int check_mappings(GuestMemfdBlock *block, uint64_t offset,
                           uint64_t size)
@@ -175,7 +161,11 @@ static int run_to_private(GuestMemfdBlock *block, uint64_t offset,
     }
     guest_memfd_block_wait(block, offset, size);
 
-    guest_memfd_notify_discard(block, offset, size);
+    ret = guest_memfd_notify_discard(block, offset, size);
+    if (ret) {
+        guest_memfd_block_record(block, offset, size, true);
+        return ret;
+    }
     ret = provider_convert(block, offset, size, direction, mode);
     if (!ret) {
         return 0;
@@ -188,7 +178,7 @@ static int run_to_private(GuestMemfdBlock *block, uint64_t offset,
         return -EIO;
     }
     guest_memfd_block_record(block, offset, size, true);
-    repopulate(block, offset, size);
+    guest_memfd_notify_again(block, offset, size);
     return ret;
 }
 
@@ -228,7 +218,7 @@ static void unpopulate(GuestMemfdBlock *block, uint64_t end)
 
     while (guest_memfd_block_next_changed(block, &offset, &size) &&
            offset < end) {
-        guest_memfd_notify_discard(block, offset, size);
+        guest_memfd_notify_withdrawn(block, offset, size);
         offset += size;
     }
 }
@@ -273,7 +263,7 @@ static int rollback_run(GuestMemfdBlock *block, uint64_t offset,
     }
     if (direction == GUEST_MEMFD_DIRECTION_TO_PRIVATE) {
         guest_memfd_block_record(block, offset, size, true);
-        repopulate(block, offset, size);
+        guest_memfd_notify_again(block, offset, size);
     }
     return 0;
 }

@@ -82,6 +82,7 @@ enum cases {
     CASES_DEFECTS,
     CASES_WRITERS,
     CASES_SVM,
+    CASES_ASSIGNED,
 };
 
 enum defect {
@@ -227,6 +228,7 @@ unsigned pin_run(void);
 unsigned model_run(void);
 unsigned writers_run(void);
 unsigned svm_run(void);
+unsigned assigned_run(void);
 
 /* defects.c */
 void defects_run(void);
@@ -237,6 +239,32 @@ void defects_run(void);
 #define PAM_C8000       0x92        /* 32 KiB */
 
 void pam_set(unsigned reg, uint8_t value);
+
+/* pci.c: a function is bus << 8 | slot << 3, an id is device << 16 | vendor */
+#define PCI_NONE        ~0u
+
+uint32_t pci_read(unsigned bdf, unsigned reg);
+void pci_write(unsigned bdf, unsigned reg, uint32_t value);
+unsigned pci_find(unsigned bus, uint32_t id);
+unsigned pci_bus_behind(unsigned port);
+/* Returns where its BAR 0 is. */
+uint64_t pci_enable(unsigned bdf);
+uint64_t pci_enable_plugged(unsigned port, unsigned bdf);
+void pci_slot_on(unsigned port);
+void pci_slot_off(unsigned port);
+
+/* nvme.c: commands return the status of NVMe, or -1 if they never end */
+#define NVME_MEMORY     FREE_START  /* queues and lists: never converted */
+#define NVME_DEPTH      32
+#define NVME_PAGES_MAX  128
+
+bool nvme_init(unsigned bdf);
+int nvme_identify(uint64_t gpa);
+void nvme_identify_start(uint64_t gpa);
+int nvme_identify_end(void);
+void nvme_start(bool write, uint64_t lba, const uint64_t *pages, unsigned n);
+int nvme_end(void);
+int nvme_io(bool write, uint64_t lba, struct range range);
 
 /* clock.c */
 void clock_init(void);

@@ -61,6 +61,8 @@ static unsigned run(void)
         return model_run();
     case CASES_SVM:
         return svm_run();
+    case CASES_ASSIGNED:
+        return assigned_run();
     case CASES_WRITERS:
         return writers_run();
     case CASES_DEFECTS:
@@ -99,7 +101,8 @@ void guest_main(uint64_t start_info)
     vcpus = run();
 
     if (options.cases != CASES_RACE && options.cases != CASES_SLOTS &&
-        options.cases != CASES_DEFECTS && options.cases != CASES_LARGE) {
+        options.cases != CASES_DEFECTS && options.cases != CASES_LARGE &&
+        options.cases != CASES_ASSIGNED) {
         convert_report();
     }
     say("done conversions=%lu bytes=%lu mismatches=%lu vcpus=%u",

@@ -14,6 +14,7 @@
  *   cases=pin                    a page that a device holds on to
  *   cases=model                  count=N seed=N: random steps, a model
  *   cases=writers                seed=1|2: QEMU and KVM write to it
+ *   cases=assigned               count=N seconds=N: devices of the host
  *   cases=defects                defect=NAME: one of QEMU 10.2.2's
  *   expect=emulated|content-modes|in-place|two-backings
  *   poison=on|off                on: DEFAULT must not keep the bytes
@@ -74,6 +75,7 @@ static const struct word cases_words[] = {
     { "defects", CASES_DEFECTS },
     { "writers", CASES_WRITERS },
     { "svm", CASES_SVM },
+    { "assigned", CASES_ASSIGNED },
     { NULL, 0 },
 };
 

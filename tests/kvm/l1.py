@@ -45,10 +45,12 @@ def behaviour(setting):
 class L1:
     """Use it with 'async with': the machine does not outlive the block."""
 
-    def __init__(self, qemu, kernel, initrd, setting, parameters=()):
+    def __init__(self, qemu, kernel, initrd, setting, parameters=(),
+                 devices=()):
         self.directory = tempfile.mkdtemp(prefix='gmem-kvm-')
         self.socket = os.path.join(self.directory, 'qmp')
         self.argv = [qemu, *machine(setting, kernel, initrd, *parameters),
+            *devices,
             '-chardev', 'stdio,id=com1,signal=off',
             '-serial', 'chardev:com1',
             '-chardev', f'socket,id=com2,path={self.socket},server=on,'

@@ -20,6 +20,7 @@ sys.path[:0] = [os.path.join(ROOT, 'build/src/python'),
                 os.path.join(ROOT, 'tests/kvm')]
 
 # pylint: disable=wrong-import-position
+import assigned
 import capabilities
 import l1
 import qtests
@@ -27,6 +28,7 @@ import refusals
 import rows
 import writers
 from machine import Failure
+from rows import PROVIDERS
 from tapout import TapOut
 
 
@@ -40,6 +42,9 @@ def parse_arguments():
                         help=' or '.join(l1.SETTINGS))
     parser.add_argument('--race-seconds', type=int, default=60)
     parser.add_argument('--slots-seconds', type=int, default=15)
+    parser.add_argument('--storm-seconds', type=int, default=5)
+    parser.add_argument('--assigned', action='store_true',
+                        help='only what has to do with assigned devices')
     parser.add_argument('--jobs', type=int, default=2)
     parser.add_argument('--malformed', type=int, default=10000)
     parser.add_argument('--steps', type=int, default=1000)
@@ -140,6 +145,21 @@ async def run_number(arguments, tap, setting, parameters):
         await capabilities.number_row(machine, tap, setting, parameters)
 
 
+async def run_assigned(arguments, tap, setting, back_end):
+    """A machine with VT-d, and devices for the inner guest."""
+    reason = assigned.missing(f'{ROOT}/build/kernel/obj/.config')
+    if reason:
+        tap.skip(f'{setting}, {back_end}: assigned devices', reason)
+        return
+    with assigned.Disk() as disk:
+        async with l1.L1(arguments.qemu, f'{ROOT}/build/kernel/bzImage',
+                         f'{ROOT}/build/kernel/rig.gz', f'{setting}+iommu',
+                         assigned.PARAMETERS, disk.arguments()) as machine:
+            await assigned.rows(machine, tap, setting, back_end,
+                                arguments.storm_seconds)
+            await rows.log_row(machine, tap, f'{setting}, {back_end}')
+
+
 async def run(arguments, tap):
     """Two machines at a time: most of a run is one busy vCPU."""
     slots = asyncio.Semaphore(arguments.jobs)
@@ -156,10 +176,14 @@ async def run(arguments, tap):
     # same time.
     settings = sorted(arguments.settings or l1.SETTINGS,
                       key=lambda setting: setting == 'in-place-only')
-    await asyncio.gather(
+    others = [] if arguments.assigned else [
         *(one(run_setting, setting) for setting in settings),
         *(one(run_number, *case) for case in capabilities.MORE
-          if case[0] in settings))
+          if case[0] in settings)]
+    await asyncio.gather(*others, *(
+        one(run_assigned, setting, back_end)
+        for setting in settings if setting in PROVIDERS
+        for back_end in assigned.BACK_ENDS))
 
 
 def main():

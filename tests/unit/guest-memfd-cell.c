@@ -153,9 +153,10 @@ static int witness_populate(RamDiscardListener *rdl, MemoryRegionSection *s)
     return 0;
 }
 
-static void witness_discard(RamDiscardListener *rdl, MemoryRegionSection *s)
+static int witness_discard(RamDiscardListener *rdl, MemoryRegionSection *s)
 {
     cell_check_visible();
+    return 0;
 }
 
 /* The last call was the last try of a way back, and this is its range. */

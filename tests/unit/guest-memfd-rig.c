@@ -292,6 +292,10 @@ static int listener_populate(RamDiscardListener *rdl, MemoryRegionSection *s)
     unsigned long end = first + int128_get64(s->size) / page_size();
 
     listener_called(l, s, "populate");
+    if (l->stuck) {
+        l->stuck = false;
+        return -EEXIST;
+    }
     g_assert_cmpuint(find_next_bit(l->mapped, end, first), >=, end);
     if (l->agrees-- <= 0) {
         return l->error;
@@ -300,7 +304,7 @@ static int listener_populate(RamDiscardListener *rdl, MemoryRegionSection *s)
     return 0;
 }
 
-static void listener_discard(RamDiscardListener *rdl, MemoryRegionSection *s)
+static int listener_discard(RamDiscardListener *rdl, MemoryRegionSection *s)
 {
     RigListener *l = container_of(rdl, RigListener, rdl);
     unsigned long first = s->offset_within_region / page_size();
@@ -308,7 +312,13 @@ static void listener_discard(RamDiscardListener *rdl, MemoryRegionSection *s)
 
     listener_called(l, s, "discard");
     g_assert_cmpuint(find_next_zero_bit(l->mapped, end, first), >=, end);
+    if (l->gives_up-- <= 0) {
+        l->gives_up = INT_MAX;
+        l->stuck = true;
+        return l->error;
+    }
     bitmap_clear(l->mapped, first, end - first);
+    return 0;
 }
 
 static void insert_last(RamBlockAttributes *attributes,
@@ -335,6 +345,7 @@ RigListener *rig_listen(Rig *rig, GuestMemfdBlock *block, uint64_t first,
     l->rig = rig;
     l->block = block;
     l->agrees = INT_MAX;
+    l->gives_up = INT_MAX;
     l->error = -ENOSPC;
     l->mapped = bitmap_new(block->size / page_size());
     bitmap_copy(l->mapped, block->attributes->bitmap,

@@ -57,6 +57,8 @@ typedef struct RigListener {
     char name[16];
     unsigned long *mapped;
     int agrees;                     /* to so many populates, then refuses */
+    int gives_up;                   /* so many discards, then one fails */
+    bool stuck;                     /* and all is mapped as before */
     int error;
 } RigListener;
 

@@ -95,9 +95,10 @@ static int populate(RamDiscardListener *rdl, MemoryRegionSection *s)
     return 0;
 }
 
-static void discard(RamDiscardListener *rdl, MemoryRegionSection *s)
+static int discard(RamDiscardListener *rdl, MemoryRegionSection *s)
 {
     populated &= ~pages_of(s);
+    return 0;
 }
 
 static RamDiscardManagerClass *start(void)

@@ -1,0 +1,110 @@
+/*
+ * VFIO and memory of which parts come and go: how much is mapped at once
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "hw/boards.h"
+#include "hw/vfio/vfio-container.h"
+#include "system/kvm.h"
+#include "vfio-discard.h"
+
+/* Where there is no KVM to ask. */
+#define MEMSLOTS  512
+
+/*
+ * As much as possible, if the kernel can unmap a part of it; otherwise as
+ * much as is unmapped at once.
+ */
+uint64_t vfio_discard_granularity(const VFIOContainer *bcontainer,
+                                  const MemoryRegion *mr)
+{
+    const RamDiscardManager *rdm =
+        memory_region_get_ram_discard_manager((MemoryRegion *)mr);
+
+    return bcontainer->unmaps_parts ? 1ULL << 63 :
+           ram_discard_manager_get_min_granularity(rdm, mr);
+}
+
+/* What could not be unmapped the last time may be mapped still. */
+int vfio_discard_map(VFIOContainer *bcontainer, hwaddr iova, uint64_t size,
+                     void *vaddr, bool readonly, MemoryRegion *mr)
+{
+    int ret = vfio_container_dma_map(bcontainer, iova, size, vaddr, readonly,
+                                     mr);
+
+    if (ret != -EEXIST ||
+        vfio_container_dma_unmap(bcontainer, iova, size, NULL, false)) {
+        return ret;
+    }
+    return vfio_container_dma_map(bcontainer, iova, size, vaddr, readonly, mr);
+}
+
+/* Of @section, what comes before the offset @end in its region. */
+void vfio_discard_unmap_until(VFIOContainer *bcontainer,
+                              const MemoryRegionSection *section, uint64_t end)
+{
+    uint64_t size = end - section->offset_within_region;
+
+    if (size) {
+        vfio_container_dma_unmap(bcontainer,
+                                 section->offset_within_address_space, size,
+                                 NULL, false);
+    }
+}
+
+static unsigned max_memslots(void)
+{
+    return kvm_enabled() ? kvm_get_max_memslots() : MEMSLOTS;
+}
+
+static uint64_t mappings_of(const VFIORamDiscardListener *vrdl)
+{
+    hwaddr start = QEMU_ALIGN_DOWN(vrdl->offset_within_address_space,
+                                   vrdl->granularity);
+    hwaddr end = ROUND_UP(vrdl->offset_within_address_space + vrdl->size,
+                          vrdl->granularity);
+
+    return (end - start) / vrdl->granularity;
+}
+
+/* For all of the memory that the machine can have, not only this region. */
+static uint64_t limit_for_machine(const VFIORamDiscardListener *vrdl,
+                                  uint64_t needed)
+{
+    uint64_t most = current_machine->maxram_size / vrdl->granularity +
+                    max_memslots();
+
+    return MAX(most, needed);
+}
+
+bool vfio_discard_has_room(const VFIOContainer *bcontainer,
+                           const VFIORamDiscardListener *added, Error **errp)
+{
+    ERRP_GUARD();
+    VFIORamDiscardListener *vrdl;
+    uint64_t needed = max_memslots(), n = 0;
+
+    if (!bcontainer->dma_max_mappings) {
+        return true;
+    }
+    /* Any other section takes a memslot and a mapping, but these do not. */
+    QLIST_FOREACH(vrdl, &bcontainer->vrdl_list, next) {
+        needed += mappings_of(vrdl);
+        n++;
+    }
+    needed -= MIN(n, needed);
+    if (needed <= bcontainer->dma_max_mappings) {
+        return true;
+    }
+    error_setg(errp, "vfio: the IOMMU has room for %u mappings, and memory "
+               "that is mapped in pieces of %" PRIu64 " bytes needs %" PRIu64,
+               bcontainer->dma_max_mappings, added->granularity, needed);
+    error_append_hint(errp, "Use -object iommufd,id=iommufd0 and "
+                      "iommufd=iommufd0 for the device, or set "
+                      "dma_entry_limit=%" PRIu64 " of the host's module "
+                      "vfio_iommu_type1.\n", limit_for_machine(added, needed));
+    return false;
+}

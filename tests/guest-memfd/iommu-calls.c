@@ -1,0 +1,293 @@
+/*
+ * The calls that map memory for assigned devices: counted, and made to fail
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * To be preloaded into a QEMU with an assigned device.  The guest says what
+ * is to be done, in lines on its serial port:
+ *
+ *   iommu-count name=NAME       the calls since the last such line, the mappings
+ *                               and the memory of now are reported in one
+ *   iommu-fail call=map|unmap nth=N errno=E       the Nth such call fails
+ *
+ * IOMMU_CALLS=no-split plays a kernel that cannot unmap a part of a mapping.
+ * IOMMU_LOCKED=KIB limits what may be locked, as for a user who is not root.
+ * IOMMU_FAIL=map|unmap,N,E is like the line, from the start.
+ */
+
+#include "qemu/osdep.h"
+#include <linux/capability.h>
+#include <linux/iommufd.h>
+#include <linux/vfio.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+#define PAGE            4096ULL
+#define LIMIT           (8ULL << 30)
+#define FIFO            16      /* bytes of a serial port */
+
+
+typedef enum Call { MAP, UNMAP, CALL__MAX } Call;
+
+static const char * const names[] = { "map", "unmap" };
+
+static struct {
+    uint64_t calls[CALL__MAX];
+    uint64_t ns;
+    uint64_t failed;
+} counted;
+
+static struct {
+    Call call;
+    unsigned nth;               /* 0: none */
+    int error;
+} failure;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static bool no_split;
+
+static int real_ioctl(int fd, unsigned long request, void *arg)
+{
+    return syscall(SYS_ioctl, fd, request, arg);
+}
+
+/* --- the mappings that there are --------------------------------------- */
+
+/* Of pages below LIMIT: all of guest memory.  The first one of each begins it. */
+static enum __attribute__((packed)) { NOT, BEGINS, GOES_ON } pages[LIMIT / PAGE];
+
+static void insert(uint64_t iova, uint64_t size)
+{
+    uint64_t page, first = iova / PAGE, end = MIN(iova + size, LIMIT) / PAGE;
+
+    for (page = first; page < end; page++) {
+        pages[page] = page == first ? BEGINS : GOES_ON;
+    }
+}
+
+static void forget(uint64_t iova, uint64_t size)
+{
+    uint64_t page, end = size > LIMIT - iova ? LIMIT / PAGE :
+                         (iova + size) / PAGE;
+
+    for (page = iova / PAGE; page < end; page++) {
+        pages[page] = NOT;
+    }
+    if (end < LIMIT / PAGE && pages[end] == GOES_ON) {
+        pages[end] = BEGINS;
+    }
+}
+
+static unsigned mappings(void)
+{
+    unsigned n = 0;
+    uint64_t page;
+
+    for (page = 0; page < LIMIT / PAGE; page++) {
+        n += pages[page] == BEGINS;
+    }
+    return n;
+}
+
+/* --- calls ------------------------------------------------------------- */
+
+static bool is_call(unsigned long request, void *arg, Call *call,
+                    uint64_t *iova, uint64_t *size)
+{
+    switch (request) {
+    case VFIO_IOMMU_MAP_DMA: {
+        struct vfio_iommu_type1_dma_map *map = arg;
+
+        *call = MAP, *iova = map->iova, *size = map->size;
+        return true;
+    }
+    case VFIO_IOMMU_UNMAP_DMA: {
+        struct vfio_iommu_type1_dma_unmap *unmap = arg;
+
+        *call = UNMAP, *iova = unmap->iova, *size = unmap->size;
+        return true;
+    }
+    case IOMMU_IOAS_MAP: {
+        struct iommu_ioas_map *map = arg;
+
+        *call = MAP, *iova = map->iova, *size = map->length;
+        return true;
+    }
+    case IOMMU_IOAS_MAP_FILE: {
+        struct iommu_ioas_map_file *map = arg;
+
+        *call = MAP, *iova = map->iova, *size = map->length;
+        return true;
+    }
+    case IOMMU_IOAS_UNMAP: {
+        struct iommu_ioas_unmap *unmap = arg;
+
+        *call = UNMAP, *iova = unmap->iova, *size = unmap->length;
+        return true;
+    }
+    default:
+        return false;
+    }
+}
+
+/* With the lock. */
+static int do_call(int fd, unsigned long request, void *arg, Call call,
+                   uint64_t iova, uint64_t size)
+{
+    struct timespec from, to;
+    int ret;
+
+    counted.calls[call]++;
+    if (failure.nth && failure.call == call && !--failure.nth) {
+        counted.failed++;
+        errno = failure.error;
+        return -1;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    ret = real_ioctl(fd, request, arg);
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    counted.ns += (to.tv_sec - from.tv_sec) * 1000000000LL +
+                  to.tv_nsec - from.tv_nsec;
+    if (!ret && iova < LIMIT) {
+        (call == MAP ? insert : forget)(iova, size);
+    }
+    return ret;
+}
+
+/* --- what the guest says ----------------------------------------------- */
+
+static uint64_t field(const char *path, const char *name)
+{
+    g_autofree char *text = NULL;
+    char *found;
+
+    if (!g_file_get_contents(path, &text, NULL, NULL)) {
+        return 0;
+    }
+    found = strstr(text, name);
+    return found ? g_ascii_strtoull(found + strlen(name), NULL, 10) : 0;
+}
+
+static void report(int fd, const char *name)
+{
+    dprintf(fd, "iommu %s maps=%" PRIu64 " unmaps=%" PRIu64 " us=%" PRIu64
+            " failed=%" PRIu64 " mappings=%u free=%" PRIu64 " locked=%" PRIu64
+            " pinned=%" PRIu64 "\n", name, counted.calls[MAP],
+            counted.calls[UNMAP], counted.ns / 1000, counted.failed,
+            mappings(), field("/proc/meminfo", "MemFree:"),
+            field("/proc/self/status", "VmLck:"),
+            field("/proc/self/status", "VmPin:"));
+    memset(&counted, 0, sizeof(counted));
+}
+
+static void fail(const char *call, unsigned nth, int error)
+{
+    failure.call = strcmp(call, names[MAP]) ? UNMAP : MAP;
+    failure.error = error;
+    failure.nth = nth;
+}
+
+static void line(int fd, const char *text)
+{
+    char call[8];
+    unsigned nth;
+    int error;
+
+    if (g_str_has_prefix(text, "iommu-count ")) {
+        report(fd, text + strlen("iommu-count "));
+    } else if (sscanf(text, "iommu-fail call=%7s nth=%u errno=%d", call, &nth,
+                      &error) == 3) {
+        fail(call, nth, error);
+    }
+}
+
+/* --- instead of libc's ------------------------------------------------- */
+
+#define PUBLIC __attribute__((visibility("default")))
+
+PUBLIC int ioctl(int fd, unsigned long request, ...)
+{
+    uint64_t iova, size;
+    va_list ap;
+    void *arg;
+    Call call;
+    int ret;
+
+    va_start(ap, request);
+    arg = va_arg(ap, void *);
+    va_end(ap);
+
+    if (no_split && request == IOMMU_OPTION) {
+        errno = EOPNOTSUPP;
+        return -1;
+    }
+    if (!is_call(request, arg, &call, &iova, &size)) {
+        return real_ioctl(fd, request, arg);
+    }
+    pthread_mutex_lock(&lock);
+    ret = do_call(fd, request, arg, call, iova, size);
+    pthread_mutex_unlock(&lock);
+    return ret;
+}
+
+/* A serial port sends what the guest writes, one or a few at a time. */
+PUBLIC ssize_t writev(int fd, const struct iovec *iov, int n)
+{
+    static char said[128];
+    static size_t length;
+    const char *text = iov->iov_base;
+    ssize_t ret = syscall(SYS_writev, fd, iov, n), i;
+    int saved_errno = errno;
+
+    if (n != 1 || iov->iov_len > FIFO || ret <= 0) {
+        return ret;
+    }
+    pthread_mutex_lock(&lock);
+    for (i = 0; i < ret; i++) {
+        if (text[i] == '\n') {
+            said[length] = '\0';
+            length = 0;
+            line(fd, said);
+        } else if (length < sizeof(said) - 1) {
+            said[length++] = text[i];
+        }
+    }
+    pthread_mutex_unlock(&lock);
+    errno = saved_errno;
+    return ret;
+}
+
+static void limit_locked(uint64_t kib)
+{
+    struct __user_cap_header_struct header = {
+        .version = _LINUX_CAPABILITY_VERSION_3,
+    };
+    struct __user_cap_data_struct data[2];
+    struct rlimit limit = { kib * 1024, kib * 1024 };
+
+    g_assert(!setrlimit(RLIMIT_MEMLOCK, &limit));
+    g_assert(!syscall(SYS_capget, &header, data));
+    data[0].effective &= ~(1u << CAP_IPC_LOCK);
+    data[0].permitted &= ~(1u << CAP_IPC_LOCK);
+    g_assert(!syscall(SYS_capset, &header, data));
+}
+
+static void __attribute__((constructor)) start(void)
+{
+    const char *calls = getenv("IOMMU_CALLS"), *locked = getenv("IOMMU_LOCKED");
+    const char *fails = getenv("IOMMU_FAIL");
+    char call[8];
+    unsigned nth;
+    int error;
+
+    no_split = calls && !strcmp(calls, "no-split");
+    if (locked) {
+        limit_locked(g_ascii_strtoull(locked, NULL, 10));
+    }
+    if (fails && sscanf(fails, "%7[a-z],%u,%d", call, &nth, &error) == 3) {
+        fail(call, nth, error);
+    }
+}
