@@ -233,7 +233,7 @@ unsigned assigned_run(void);
 /* defects.c */
 void defects_run(void);
 
-/* pam.c: registers of the host bridge */
+/* pam.c: registers of q35, or those of i440fx that are the same */
 #define PAM_F0000       0x90        /* 64 KiB */
 #define PAM_F0000_RAM   0x30
 #define PAM_C8000       0x92        /* 32 KiB */

@@ -229,6 +229,34 @@ static void test_listener_refuses(void)
     rig_free(rig);
 }
 
+/* What cannot be unmapped is not converted; the others map it again. */
+static void unmapping_fails(int error)
+{
+    Rig *rig = rig_one_block();
+    RigListener *second = rig_listen(rig, rig->blocks[0], 0, 16);
+
+    rig_listen(rig, rig->blocks[0], 0, 16);
+    second->gives_up = 0;
+    second->error = error;
+    rig_expect_failure(rig, TO_PRIVATE, 2, 3, error,
+                       "discard L0 2+3 [P]\n"
+                       "discard L1 2+3 [P]\n"
+                       "populate L0 2+3 [P]\n"
+                       "populate L1 2+3 [P]\n");
+    rig_expect_state(rig->blocks[0], "S16");
+    g_assert_cmpuint(failures(rig->blocks[0], error), ==, 1);
+    /* The next request finds all as it was. */
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 2, 3), ==, 0);
+    rig_expect_state(rig->blocks[0], "S2 P3 S11");
+    rig_free(rig);
+}
+
+static void test_unmapping_fails(void)
+{
+    unmapping_fails(-ENOMEM);
+    unmapping_fails(-EINVAL);
+}
+
 /* Listeners get a discard for the runs that they had populated. */
 static void test_listener_refuses_later(void)
 {
@@ -395,6 +423,7 @@ int main(int argc, char **argv)
         { "run/discard-fails", test_discard_fails },
         { "run/listener-refuses", test_listener_refuses },
         { "run/listener-refuses-later", test_listener_refuses_later },
+        { "run/unmapping-fails", test_unmapping_fails },
         { "rollback/to-private", test_rollback_to_private },
         { "rollback/to-shared", test_rollback_to_shared },
         { "rollback/first-listener", test_first_listener_refuses },
