@@ -199,6 +199,20 @@ static void report_failure(GuestMemfdEngine *engine,
     result->mr = NULL;
 }
 
+/*
+ * The vCPU goes on when it has the answer, and each page that it accesses
+ * then is a page fault if the page tables do not have it.
+ */
+static void prefault(GuestMemfdEngine *engine, const GuestMemfdRequest *req)
+{
+    GuestMemfdProvider *provider = engine->provider;
+    GuestMemfdProviderClass *pc = GUEST_MEMFD_PROVIDER_GET_CLASS(provider);
+
+    if (pc->prefault && req->origin == GUEST_MEMFD_ORIGIN_HYPERCALL) {
+        pc->prefault(provider, req->gpa, req->size);
+    }
+}
+
 /* @error: 0, or why the request is malformed. */
 static int process(GuestMemfdEngine *engine, const GuestMemfdRequest *req,
                    int error, GuestMemfdResult *result)
@@ -224,6 +238,8 @@ static int process(GuestMemfdEngine *engine, const GuestMemfdRequest *req,
     trace_end(req, result);
     if (result->error) {
         report_failure(engine, req, result);
+    } else {
+        prefault(engine, req);
     }
     return result->error;
 }

@@ -19,6 +19,7 @@
 #include "system/kvm-guest-memfd.h"
 #include "system/ramblock.h"
 #include "kvm-guest-memfd-backings.h"
+#include "kvm-guest-memfd-kernel.h"
 
 #define TYPE_GUEST_MEMFD_PROVIDER_KVM "guest-memfd-provider-kvm"
 
@@ -152,6 +153,13 @@ static int two_backings_convert(GuestMemfdProvider *provider,
     return change.ret ?: discard_other_copy(rb, offset, size, change.private);
 }
 
+/* As QEMU does without this provider, whatever the size. */
+static void two_backings_prefault(GuestMemfdProvider *provider, hwaddr gpa,
+                                  uint64_t size)
+{
+    kvm_guest_memfd_prefault(current_cpu, gpa, size);
+}
+
 static void two_backings_class_init(ObjectClass *oc, const void *data)
 {
     GuestMemfdProviderClass *pc = GUEST_MEMFD_PROVIDER_CLASS(oc);
@@ -159,6 +167,7 @@ static void two_backings_class_init(ObjectClass *oc, const void *data)
     pc->begin = two_backings_begin;
     pc->end = two_backings_end;
     pc->convert = two_backings_convert;
+    pc->prefault = two_backings_prefault;
 }
 
 GuestMemfdProvider *kvm_guest_memfd_two_backings_new(const char *why)

@@ -13,6 +13,7 @@
 #include "system/kvm-guest-memfd.h"
 #include "kvm-guest-memfd-backings.h"
 #include "kvm-guest-memfd-fault.h"
+#include "kvm-guest-memfd-kernel.h"
 #include "trace.h"
 #include <linux/kvm.h>
 
@@ -47,19 +48,6 @@ static void compare_with_last(KvmGuestMemfdFault *fault, hwaddr gpa,
         .generation = generation,
         .valid = true,
     };
-}
-
-/*
- * KVM looks at its attributes, as for any access, but maps the page also
- * where it has kept an entry that says there is no memory.
- */
-static void prefault(CPUState *cpu, hwaddr gpa, uint64_t size)
-{
-    struct kvm_pre_fault_memory mem = { .gpa = gpa, .size = size };
-
-    if (kvm_pre_fault_memory_supported) {
-        kvm_vcpu_ioctl(cpu, KVM_PRE_FAULT_MEMORY, &mem);
-    }
 }
 
 static KvmGuestMemfdFaultAction convert(hwaddr gpa, uint64_t size,
@@ -108,7 +96,8 @@ static int act(CPUState *cpu, hwaddr gpa, uint64_t size, bool private,
         stat64_add(&guest_memfd_engine()->unconverted_faults, 1);
     }
     if (action == KVM_GUEST_MEMFD_FAULT_PREFAULT) {
-        prefault(cpu, gpa, size);
+        /* KVM maps it also where it has kept an entry that there is none. */
+        kvm_guest_memfd_prefault(cpu, gpa, size);
     }
     return action == KVM_GUEST_MEMFD_FAULT_STOP ?
            stop(gpa, size, private, error) : 0;

@@ -21,6 +21,23 @@ typedef struct RealKernel {
     void *page;                     /* mapped, or NULL */
 } RealKernel;
 
+void kvm_guest_memfd_prefault(CPUState *cpu, hwaddr gpa, uint64_t size)
+{
+    struct kvm_pre_fault_memory mem = { .gpa = gpa, .size = size };
+    uint64_t before;
+    int ret;
+
+    if (!size || !kvm_pre_fault_memory_supported) {
+        return;
+    }
+    /* KVM moves the start of the range as far as it got. */
+    do {
+        before = mem.size;
+        ret = kvm_vcpu_ioctl(cpu, KVM_PRE_FAULT_MEMORY, &mem);
+    } while (!ret && mem.size && mem.size < before);
+    trace_kvm_guest_memfd_prefault(gpa, size, mem.size, ret);
+}
+
 static int check_extension(KvmGuestMemfdKernel *kernel, unsigned cap)
 {
     return kvm_vm_check_extension(kvm_state, cap);

@@ -9,7 +9,9 @@
  */
 
 #include "qemu/osdep.h"
+#include <sys/mman.h>
 #include "hw/boards.h"
+#include "hw/core/cpu.h"
 #include "qapi/error.h"
 #include "qemu/error-report.h"
 #include "qemu/module.h"
@@ -24,6 +26,10 @@
 #include "kvm-guest-memfd-choice.h"
 #include "kvm-guest-memfd-kernel.h"
 #include "kvm-guest-memfd-sigbus.h"
+
+/* Of requests for more bytes, what the guest has not used is not mapped. */
+#define PREFAULT_GROUP  (2 * MiB)
+#define PREFAULT_SAMPLE (64 * KiB)
 
 #define TYPE_GUEST_MEMFD_PROVIDER_KVM_IN_PLACE \
     "guest-memfd-provider-kvm-in-place"
@@ -185,6 +191,78 @@ static int in_place_discard(GuestMemfdProvider *provider,
     return guest_memfd_block_punch_hole(block, offset, size);
 }
 
+/*
+ * Pages that are not there would be allocated, and cleared.  To look at all of
+ * them would cost a tenth of what mapping them saves.
+ */
+static bool looks_present(const GuestMemfdBlock *block, uint64_t offset,
+                          uint64_t size)
+{
+    const size_t sample = MIN(size, PREFAULT_SAMPLE);
+    const size_t pages = sample / qemu_real_host_page_size();
+    unsigned char present[PREFAULT_SAMPLE / (4 * KiB)];
+    size_t i, n = 0;
+
+    if (mincore(block->host + offset, sample, present)) {
+        return false;
+    }
+    for (i = 0; i < pages; i++) {
+        n += present[i] & 1;
+    }
+    return n > pages / 2;
+}
+
+/* One ioctl for neighbouring groups. */
+static void prefault_present(const GuestMemfdSection *s)
+{
+    const uint64_t end = s->offset + s->size;
+    uint64_t offset, part, first = s->offset;
+
+    for (offset = s->offset; offset < end; offset += part) {
+        part = MIN(PREFAULT_GROUP - offset % PREFAULT_GROUP, end - offset);
+        if (looks_present(s->block, offset, part)) {
+            continue;
+        }
+        kvm_guest_memfd_prefault(current_cpu, s->gpa + first - s->offset,
+                                 offset - first);
+        first = offset + part;
+    }
+    kvm_guest_memfd_prefault(current_cpu, s->gpa + first - s->offset,
+                             end - first);
+}
+
+static void prefault_sections(hwaddr gpa, uint64_t size)
+{
+    GuestMemfdEngine *engine = guest_memfd_engine();
+    const hwaddr end = gpa + size;
+    GuestMemfdSection s;
+
+    while (gpa < end && engine->find_section(engine, gpa, end - gpa, &s)) {
+        if (s.block) {
+            prefault_present(&s);
+        }
+        gpa = s.gpa + s.size;
+        if (s.mr) {
+            memory_region_unref(s.mr);
+        }
+    }
+}
+
+/*
+ * The guest is about to use a small range that it asks for.  Of a large one it
+ * may never use the most, e.g. of a pool of bounce buffers: only what has been
+ * used before is mapped.  See docs/devel/performance.md for the figures.
+ */
+static void in_place_prefault(GuestMemfdProvider *provider, hwaddr gpa,
+                              uint64_t size)
+{
+    if (size <= PREFAULT_GROUP) {
+        kvm_guest_memfd_prefault(current_cpu, gpa, size);
+    } else {
+        prefault_sections(gpa, size);
+    }
+}
+
 static void set_offer(KvmGuestMemfdInPlace *s, const KvmGuestMemfdProbe *probe)
 {
     const GuestMemfdRealisation kernel = GUEST_MEMFD_REALISATION_KERNEL;
@@ -226,6 +304,7 @@ static void in_place_class_init(ObjectClass *oc, const void *data)
     pc->discard = in_place_discard;
     pc->block_rebind = in_place_block_rebind;
     pc->phase_changed = in_place_phase_changed;
+    pc->prefault = in_place_prefault;
 }
 
 static GuestMemfdProvider *in_place_new(void)

@@ -122,6 +122,16 @@ struct GuestMemfdProviderClass {
      * May be NULL.
      */
     void (*phase_changed)(GuestMemfdProvider *provider, GuestMemfdPhase phase);
+
+    /*
+     * @prefault: [gpa, gpa + size), in bytes and page aligned, was converted
+     * on request of the vCPU that calls, which is likely to access it next:
+     * have it in the page tables of the guest.  A hint: how much of it, if
+     * any, is up to the provider, errors are found by the access itself, and
+     * another vCPU may have converted it again.  No lock of the engine is
+     * held.  May be NULL.
+     */
+    void (*prefault)(GuestMemfdProvider *provider, hwaddr gpa, uint64_t size);
 };
 
 #endif /* SYSTEM_GUEST_MEMFD_PROVIDER_H */

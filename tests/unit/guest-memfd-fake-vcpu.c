@@ -58,19 +58,33 @@ DEFINE_TYPES(confidential_guest_types)
 
 /* --- the vCPU ------------------------------------------------------------ */
 
-bool kvm_pre_fault_memory_supported = true;
+bool kvm_pre_fault_memory_supported;
+unsigned vcpu_prefaults_at_most;
+int vcpu_prefault_error;
+__thread CPUState *current_cpu;
 
 int kvm_vcpu_ioctl(CPUState *cpu, unsigned long type, ...)
 {
-    const struct kvm_pre_fault_memory *mem;
+    const unsigned step = vcpu_prefaults_at_most ?: UINT_MAX;
+    struct kvm_pre_fault_memory *mem;
+    uint64_t done;
     va_list ap;
 
     va_start(ap, type);
-    mem = va_arg(ap, const struct kvm_pre_fault_memory *);
+    mem = va_arg(ap, struct kvm_pre_fault_memory *);
     va_end(ap);
     g_assert_cmphex(type, ==, KVM_PRE_FAULT_MEMORY);
+    /* In its own thread, with nothing held that a conversion needs. */
+    g_assert_true(cpu == current_cpu);
+    g_assert_false(bql_locked());
     fake_note(NULL, "prefault %u+%u", (unsigned)(mem->gpa / page_size()),
               (unsigned)(mem->size / page_size()));
+    if (vcpu_prefault_error) {
+        return vcpu_prefault_error;
+    }
+    done = MIN(mem->size, step * (uint64_t)page_size());
+    mem->gpa += done;
+    mem->size -= done;
     return 0;
 }
 

@@ -41,6 +41,13 @@ ConfidentialGuestSupportClass *vm_guest_class(void);
 /* KVM's exit; returns what kvm_cpu_exec() goes by. */
 int vm_fault(uint64_t gpa, uint64_t pages, bool private);
 
+/*
+ * KVM_PRE_FAULT_MEMORY, if this KVM has it: 0, or it stops after so many
+ * pages; 0, or its error.
+ */
+extern unsigned vcpu_prefaults_at_most;
+extern int vcpu_prefault_error;
+
 /* The memory of a page of guest-physical memory. */
 FakeMemory *vm_memory(unsigned page);
 #define vm_is_private(page) \

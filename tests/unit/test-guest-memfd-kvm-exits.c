@@ -10,6 +10,7 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "accel/kvm/kvm-guest-memfd-fault.h"
+#include "system/kvm.h"
 #include "guest-memfd-fake-vm.h"
 
 #define PRIVATE     GUEST_MEMFD_ATTR_PRIVATE
@@ -98,6 +99,7 @@ static Rig *start(Rig *rig, bool guest_says)
     g_assert_cmpint(vm_fault(1000, 1, false), ==, 0);
     stat64_init(&rig->engine.unconverted_faults, 0);
     g_string_truncate(fake.log, 0);
+    kvm_pre_fault_memory_supported = true;
     return rig;
 }
 

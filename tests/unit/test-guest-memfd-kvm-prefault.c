@@ -1,0 +1,226 @@
+/*
+ * Memory that KVM is asked to map after a conversion, on a fake KVM
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <sys/mman.h>
+#include "qemu/memfd.h"
+#include "qemu/units.h"
+#include "qapi/error.h"
+#include "system/kvm.h"
+#include "guest-memfd-fake-vm.h"
+
+#define PRIVATE     GUEST_MEMFD_ATTR_PRIVATE
+#define KEPT        GUEST_MEMFD_ATTR_PRESERVE
+#define BOTH        (FLAG_ZERO | FLAG_PRESERVE)
+
+static Rig *start(Rig *rig)
+{
+    kvm_pre_fault_memory_supported = true;
+    vcpu_prefaults_at_most = 0;
+    vcpu_prefault_error = 0;
+    rig->engine.launched = true;
+    return rig;
+}
+
+/* --- what is mapped ------------------------------------------------------ */
+
+static void test_both_ways(void)
+{
+    Rig *rig = start(vm_new_in_place(BOTH, FLAG_PRESERVE));
+
+    g_assert_cmpuint(vm_ask(2, 3, PRIVATE), ==, 0);
+    fake_expect_log("a: to-private 2+3 default\nv: prefault 2+3\n");
+    g_assert_cmpuint(vm_ask(2, 3, KEPT), ==, 0);
+    fake_expect_log("a: to-shared 2+3 preserve\na: remap 2+3\n"
+                    "v: prefault 2+3\n");
+    vm_check(rig);
+    vm_free(rig);
+}
+
+/* Two conversions, and one ioctl when both are done. */
+static void test_one_ioctl(void)
+{
+    Rig *rig = start(vm_new_in_place(BOTH, FLAG_PRESERVE));
+
+    g_assert_cmpuint(vm_ask(6, 4, PRIVATE), ==, 0);
+    fake_expect_log("a: to-private 6+2 preserve\n"
+                    "b: to-private 0+2 preserve\nv: prefault 6+4\n");
+    vm_free(rig);
+}
+
+static void test_two_backings(void)
+{
+    Rig *rig = start(vm_new_two_backings());
+
+    g_assert_cmpuint(vm_ask(2, 3, PRIVATE), ==, 0);
+    fake_expect_log("v: to-private 2+3\na: discard shared 2+3\n"
+                    "v: prefault 2+3\n");
+    vm_free(rig);
+}
+
+/* KVM may return before it is done, and then is asked for the rest. */
+static void test_rest(void)
+{
+    Rig *rig = start(vm_new_in_place(BOTH, FLAG_PRESERVE));
+
+    vcpu_prefaults_at_most = 2;
+    g_assert_cmpuint(vm_ask(0, 5, PRIVATE), ==, 0);
+    fake_expect_log("a: to-private 0+5 default\nv: prefault 0+5\n"
+                    "v: prefault 2+3\nv: prefault 4+1\n");
+    vm_free(rig);
+}
+
+/* --- what is not --------------------------------------------------------- */
+
+/* The request has succeeded all the same; nothing is tried again. */
+static void test_fails(void)
+{
+    static const int errors[] = { EINTR, EAGAIN, EFAULT, ENOENT };
+    unsigned i;
+
+    for (i = 0; i < ARRAY_SIZE(errors); i++) {
+        Rig *rig = start(vm_new_in_place(BOTH, FLAG_PRESERVE));
+
+        vcpu_prefault_error = -errors[i];
+        g_assert_cmpuint(vm_ask(0, 2, PRIVATE), ==, 0);
+        fake_expect_log("a: to-private 0+2 default\nv: prefault 0+2\n");
+        vm_check(rig);
+        vm_free(rig);
+    }
+}
+
+static void test_refused(void)
+{
+    Rig *rig = start(vm_new_in_place(0, 0));
+
+    g_assert_cmpuint(vm_ask(0, 2, PRIVATE | KEPT), ==, EINVAL);
+    g_assert_cmpuint(vm_ask(0, 2, PRIVATE | 1 << 20), ==, EINVAL);
+    g_assert_cmpuint(vm_ask(1000, 2, PRIVATE), ==, EINVAL);
+    fake_expect_log("");
+    vm_free(rig);
+}
+
+static void test_not_offered(void)
+{
+    Rig *rig = start(vm_new_in_place(BOTH, FLAG_PRESERVE));
+
+    kvm_pre_fault_memory_supported = false;
+    g_assert_cmpuint(vm_ask(2, 3, PRIVATE), ==, 0);
+    fake_expect_log("a: to-private 2+3 default\n");
+    vm_free(rig);
+}
+
+/* Nobody waits for the memory: a device asks, or QEMU itself. */
+static void test_others(void)
+{
+    static const GuestMemfdOrigin origins[] = {
+        GUEST_MEMFD_ORIGIN_DEVICE, GUEST_MEMFD_ORIGIN_LAUNCH,
+        GUEST_MEMFD_ORIGIN_RESET, GUEST_MEMFD_ORIGIN_MEMORY_FAULT,
+    };
+    const size_t page = qemu_real_host_page_size();
+    Rig *rig = start(vm_new_in_place(BOTH, FLAG_PRESERVE));
+    unsigned i;
+
+    for (i = 0; i < ARRAY_SIZE(origins); i++) {
+        const GuestMemfdRequest req = {
+            .gpa = i * page,
+            .size = page,
+            .direction = TO_PRIVATE,
+            .origin = origins[i],
+        };
+
+        g_assert_cmpint(guest_memfd_convert(&req, NULL), ==, 0);
+    }
+    g_assert_null(strstr(fake.log->str, "prefault"));
+    g_assert_cmpint(guest_memfd_engine_share_block(&rig->engine,
+                                                   rig->blocks[0]), ==, 0);
+    g_assert_null(strstr(fake.log->str, "prefault"));
+    vm_check(rig);
+    vm_free(rig);
+}
+
+/* --- large requests ------------------------------------------------------ */
+
+#define GROUP   (2 * MiB)
+#define LARGE   (5 * GROUP)
+#define AT      (16 * GROUP)
+
+static GuestMemfdBlock large;
+
+/* There is a hole in front of the block. */
+static bool find_large(GuestMemfdEngine *engine, hwaddr gpa, uint64_t size,
+                       GuestMemfdSection *s)
+{
+    const hwaddr from = MAX(gpa, AT), to = MIN(gpa + size, AT + LARGE);
+
+    *s = (GuestMemfdSection) {
+        .gpa = from,
+        .size = from < to ? to - from : 0,
+        .block = &large,
+        .offset = from - AT,
+    };
+    return s->size;
+}
+
+static void expect_large(Rig *rig, hwaddr gpa, uint64_t size,
+                         const char *log)
+{
+    GuestMemfdProvider *provider = rig->engine.provider;
+
+    GUEST_MEMFD_PROVIDER_GET_CLASS(provider)->prefault(provider, gpa, size);
+    fake_expect_log(log);
+}
+
+/* Memory that the guest has not used is not allocated. */
+static void test_large(void)
+{
+    Rig *rig = start(vm_new_in_place(BOTH, FLAG_PRESERVE));
+    int fd = qemu_memfd_create("large", LARGE, false, 0, 0, &error_abort);
+
+    large.host = mmap(NULL, LARGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    g_assert_true(large.host != MAP_FAILED);
+    rig->engine.find_section = find_large;
+
+    expect_large(rig, AT, LARGE, "");
+    memset(large.host, 1, GROUP);
+    memset(large.host + 2 * GROUP, 1, 2 * GROUP);
+    expect_large(rig, AT, LARGE, "v: prefault 8192+512\n"
+                                 "v: prefault 9216+1024\n");
+    expect_large(rig, AT - GROUP, LARGE + GROUP, "v: prefault 8192+512\n"
+                                                 "v: prefault 9216+1024\n");
+    expect_large(rig, AT + GROUP / 2, 2 * GROUP,
+                 "v: prefault 8448+256\nv: prefault 9216+256\n");
+    /* Not large. */
+    expect_large(rig, AT + GROUP, GROUP, "v: prefault 8704+512\n");
+    munmap(large.host, LARGE);
+    close(fd);
+    vm_free(rig);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct { const char *path; void (*test)(void); } tests[] = {
+        { "both-ways", test_both_ways },
+        { "one-ioctl", test_one_ioctl },
+        { "two-backings", test_two_backings },
+        { "rest", test_rest },
+        { "fails", test_fails },
+        { "refused", test_refused },
+        { "not-offered", test_not_offered },
+        { "others", test_others },
+        { "large", test_large },
+    };
+    unsigned i;
+
+    g_test_init(&argc, &argv, NULL);
+    for (i = 0; i < ARRAY_SIZE(tests); i++) {
+        g_autofree char *path = g_strconcat("/guest-memfd/kvm-prefault/",
+                                            tests[i].path, NULL);
+
+        g_test_add_func(path, tests[i].test);
+    }
+    return g_test_run();
+}
