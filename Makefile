@@ -73,11 +73,7 @@ bench: ## build, and measure conversions and requests (prints JSON)
 	@scripts/build qemu-system-x86_64 tests/guest-memfd/guest-memfd-bench \
 		tests/qtest/guest-memfd-load-test 'tests/guest/*' >&2
 	@$(MAKE) -s -C tests/guest OUT=$(CURDIR)/build/guest >&2
-	@build/qemu/tests/guest-memfd/guest-memfd-bench $(BENCH)
-	@tests/bench/latency
-	@GM_BENCH=20 QTEST_QEMU_BINARY=build/qemu/qemu-system-x86_64 \
-		build/qemu/tests/qtest/guest-memfd-load-test 2>&1 | \
-		grep '^{'
+	@BENCH="$(BENCH)" tests/bench/run
 
 check-reliability: ## sanitizers, fuzzing, mutations, coverage, a debug kernel
 	@scripts/build $(UNIT_TESTS) $(QTESTS)

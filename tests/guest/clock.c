@@ -18,14 +18,6 @@
 static uint64_t ticks_per_ms = 1000000;
 static uint64_t start;
 
-static uint64_t rdtsc(void)
-{
-    uint32_t low, high;
-
-    asm volatile("rdtsc" : "=a" (low), "=d" (high));
-    return (uint64_t)high << 32 | low;
-}
-
 void clock_init(void)
 {
     uint32_t from = inl(PM_TIMER), passed = 0;

@@ -83,7 +83,11 @@ enum cases {
     CASES_WRITERS,
     CASES_SVM,
     CASES_ASSIGNED,
+    CASES_BENCH,
 };
+
+/* Pages that are in the wanted state already, cases=bench. */
+enum pattern { PATTERN_UNIFORM, PATTERN_ALTERNATE, PATTERN_RANDOM };
 
 enum defect {
     DEFECT_TWO_REGIONS,
@@ -109,6 +113,9 @@ struct options {
     unsigned seconds;       /* cases=race and slots */
     unsigned rounds;        /* cases=cycle */
     unsigned hold;          /* cases=cycle: seconds to stay at the end */
+    enum pattern pattern;   /* cases=bench */
+    bool pause;             /* cases=bench: stop the VM around each phase */
+    unsigned only;          /* cases=bench: a size in KiB; 0: all */
 };
 
 extern struct options options;
@@ -139,6 +146,7 @@ bool string_equal(const char *a, const char *b);
 const char *via_name(enum via via);
 const char *expect_name(enum expect expect);
 const char *cases_name(enum cases cases);
+const char *pattern_name(enum pattern pattern);
 
 /* console.c */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -218,6 +226,7 @@ void cases_run_slice(unsigned slice);
 void refusals_run(void);
 
 /* malformed.c, ...: return the number of vCPUs */
+unsigned bench_run(void);
 unsigned malformed_run(void);
 unsigned race_run(void);
 unsigned cycle_run(void);
@@ -329,6 +338,14 @@ static inline uint32_t inl(uint16_t port)
 
     asm volatile("inl %1, %0" : "=a" (value) : "Nd" (port));
     return value;
+}
+
+static inline uint64_t rdtsc(void)
+{
+    uint32_t low, high;
+
+    asm volatile("rdtsc" : "=a" (low), "=d" (high));
+    return (uint64_t)high << 32 | low;
 }
 
 static inline void cpuid(uint32_t leaf, uint32_t regs[4])

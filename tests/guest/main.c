@@ -65,6 +65,8 @@ static unsigned run(void)
         return assigned_run();
     case CASES_WRITERS:
         return writers_run();
+    case CASES_BENCH:
+        return bench_run();
     case CASES_DEFECTS:
         defects_run();
         return 1;
@@ -95,14 +97,14 @@ void guest_main(uint64_t start_info)
         guest_exit(false);
     }
 
-    if (options.cases != CASES_DEFECTS) {
+    if (options.cases != CASES_DEFECTS && options.cases != CASES_BENCH) {
         cases_offer();
     }
     vcpus = run();
 
     if (options.cases != CASES_RACE && options.cases != CASES_SLOTS &&
         options.cases != CASES_DEFECTS && options.cases != CASES_LARGE &&
-        options.cases != CASES_ASSIGNED) {
+        options.cases != CASES_ASSIGNED && options.cases != CASES_BENCH) {
         convert_report();
     }
     say("done conversions=%lu bytes=%lu mismatches=%lu vcpus=%u",

@@ -15,6 +15,8 @@
  *   cases=model                  count=N seed=N: random steps, a model
  *   cases=writers                seed=1|2: QEMU and KVM write to it
  *   cases=assigned               count=N seconds=N: devices of the host
+ *   cases=bench                  count=KIB rounds=N pattern=NAME
+ *                                only=KIB pause=on|off: what it costs
  *   cases=defects                defect=NAME: one of QEMU 10.2.2's
  *   expect=emulated|content-modes|in-place|two-backings
  *   poison=on|off                on: DEFAULT must not keep the bytes
@@ -44,7 +46,7 @@ struct options options;
 
 static unsigned via, expect, cases, defect, poison, vcpus, backends, probe;
 static unsigned report;
-static unsigned count, seed, seconds, rounds, hold;
+static unsigned count, seed, seconds, rounds, hold, pattern, pause, only;
 
 static const struct word via_words[] = {
     { "auto", VIA_AUTO },
@@ -76,6 +78,7 @@ static const struct word cases_words[] = {
     { "writers", CASES_WRITERS },
     { "svm", CASES_SVM },
     { "assigned", CASES_ASSIGNED },
+    { "bench", CASES_BENCH },
     { NULL, 0 },
 };
 
@@ -85,6 +88,13 @@ static const struct word defect_words[] = {
     { "slot", DEFECT_SLOT },
     { "bad-request", DEFECT_BAD_REQUEST },
     { "notify", DEFECT_NOTIFY },
+    { NULL, 0 },
+};
+
+static const struct word pattern_words[] = {
+    { "uniform", PATTERN_UNIFORM },
+    { "alternate", PATTERN_ALTERNATE },
+    { "random", PATTERN_RANDOM },
     { NULL, 0 },
 };
 
@@ -111,6 +121,9 @@ static const struct option option_table[] = {
     { "seconds", NULL, &seconds },
     { "rounds", NULL, &rounds },
     { "hold", NULL, &hold },
+    { "pattern", pattern_words, &pattern },
+    { "pause", switch_words, &pause },
+    { "only", NULL, &only },
 };
 
 bool string_equal(const char *a, const char *b)
@@ -143,6 +156,11 @@ const char *expect_name(enum expect value)
 const char *cases_name(enum cases value)
 {
     return word_name(cases_words, value);
+}
+
+const char *pattern_name(enum pattern value)
+{
+    return word_name(pattern_words, value);
 }
 
 /* True when text starts with word, and a space or the end follows. */
@@ -251,4 +269,7 @@ void options_parse(uint64_t start_info)
     options.seconds = seconds;
     options.rounds = rounds;
     options.hold = hold;
+    options.pattern = pattern;
+    options.pause = pause;
+    options.only = only;
 }

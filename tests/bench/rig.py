@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Guests on the KVM rig whose time is the number of instructions executed."""
+
+import asyncio
+import os
+import shlex
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__))))
+sys.dont_write_bytecode = True
+sys.path[:0] = [os.path.join(ROOT, path) for path in
+                ('build/src/python', 'tests/lib', 'tests/kvm')]
+
+# pylint: disable=wrong-import-position
+import l1
+from machine import Failure, parse_line
+
+QEMU = f'{ROOT}/build/qemu/qemu-system-x86_64'
+KERNEL = f'{ROOT}/build/kernel/bzImage'
+# The second has all of the first, and what tests/bench/build adds.
+RIG = f'{ROOT}/build/kernel/rig.gz'
+INITRD = f'{ROOT}/build/kernel/bench.gz'
+OURS, STOCK = '/bin/qemu', '/bin/qemu-stock'
+
+# The setting of the rig, QEMU, and the policy of the manager.
+SETTINGS = {
+    'stock': ('two-backings', STOCK, None),
+    'two-backings': ('two-backings', OURS, 'auto'),
+    'in-place': ('in-place', OURS, 'auto'),
+    'zero': ('content-modes', OURS, 'zero'),
+    'preserve': ('content-modes', OURS, 'preserve'),
+    'default': ('content-modes', OURS, 'default'),
+}
+PHASES = ('to-private', 'touch-private', 'to-shared', 'touch-shared')
+# A debugging aid, and memory that is always in the same place.
+PARAMETERS = ('kvm.gmem_scramble=0', 'nokaslr', 'norandmaps')
+ICOUNT = ('-icount', 'shift=0,sleep=off')
+
+
+SIZES = {4: '4 KiB', 64: '64 KiB', 2048: '2 MiB', 65536: '64 MiB',
+         524288: '512 MiB'}
+
+
+def row(setting, record):
+    phases = {phase: int(record[phase]) for phase in PHASES}
+    return {'setting': setting, 'kib': int(record['kib']),
+            'pattern': record['pattern'], 'vcpus': int(record['vcpus']),
+            **phases, 'round-trip': sum(phases.values())}
+
+
+def case_of(one):
+    """What a row of any setting measures."""
+    words = [SIZES[one['kib']]]
+    if one['pattern'] != 'uniform':
+        words.append(one['pattern'])
+    if one['vcpus'] > 1:
+        words.append(f'{one["vcpus"]} vCPUs')
+    return ', '.join(words)
+
+
+def name_of(one):
+    return f'{one["setting"]}, {case_of(one)}'
+
+
+class Machine(l1.L1):
+    """A rig in which one instruction takes one nanosecond, on any host."""
+
+    def __init__(self, name, cpus=1, initrd=INITRD):
+        setting, self.inner, self.policy = SETTINGS[name]
+        super().__init__(QEMU, KERNEL, initrd, setting, PARAMETERS)
+        self.argv += [*ICOUNT, '-smp', str(cpus), '-m', '5G']
+        self.name = name
+        self.firmware = initrd == INITRD
+
+    def guest(self, words, vcpus=1, memory='1056M', extra=()):
+        """The command that runs the bare-metal guest."""
+        argv = [self.inner, '-accel', 'kvm', '-L', '/firmware',
+                '-m', memory, '-smp', str(vcpus),
+                '-object', 'sw-protected-guest,id=cgs0', '-machine',
+                'q35,smm=off,confidential-guest-support=cgs0',
+                '-device', 'isa-debug-exit,iobase=0xf4,iosize=4',
+                '-nodefaults', '-display', 'none', '-no-reboot',
+                '-chardev', 'file,id=com1,path=/dev/ttyS0',
+                '-serial', 'chardev:com1', '-kernel', '/payload.elf',
+                '-append', f'via=hypercall backends=1 vcpus={vcpus} {words}']
+        if self.firmware:
+            # The unchanged QEMU does not get through SeaBIOS.
+            argv += ['-bios', '/firmware.bin']
+        if self.policy:
+            argv += ['-object', 'guest-memfd-manager,id=gmm0,'
+                                f'content-mode={self.policy}']
+        return shlex.join([*argv, *extra])
+
+    async def bench(self, words, vcpus=1):
+        """A row for each size: ticks for each phase, and in all."""
+        records = await self.run(self.guest(f'cases=bench {words}', vcpus))
+        return [row(self.name, record) for record in records
+                if record['kind'] == 'bench']
+
+    async def run(self, command):
+        """What a command prints, as records."""
+        await self.type(f'{command}; echo "@@exit $?"')
+        records = []
+        while True:
+            line = await self.line()
+            if line.startswith('@@exit'):
+                break
+            records.append(parse_line(line))
+            if records[-1]['kind'] in ('trap', 'usage', 'fail'):
+                raise self.failure('the guest failed')
+        if line != '@@exit 1':
+            raise self.failure(f'the guest failed: {line}')
+        return records
