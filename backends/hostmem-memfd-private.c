@@ -22,7 +22,37 @@ struct HostMemoryBackendMemfdPrivate {
     HostMemoryBackend parent_obj;
 
     GuestMemfdContentPolicy content_mode;
+    OnOffAuto huge_pages;
 };
+
+bool guest_memfd_wants_huge_pages(const RAMBlock *rb)
+{
+    Object *owner = rb && rb->mr ? memory_region_owner(rb->mr) : NULL;
+
+    return !object_dynamic_cast(owner, TYPE_MEMORY_BACKEND_MEMFD_PRIVATE) ||
+           MEMORY_BACKEND_MEMFD_PRIVATE(owner)->huge_pages != ON_OFF_AUTO_OFF;
+}
+
+static bool check_huge_pages(Error **errp)
+{
+    ERRP_GUARD();
+    GuestMemfdEngine *engine = guest_memfd_engine_for_ram(errp);
+
+    if (!engine) {
+        return false;
+    }
+    if (!engine->provider || !engine->provider->huge_pages) {
+        error_setg(errp, "'huge-pages=on' is not supported by %s: %s",
+                   TYPE_MEMORY_BACKEND_MEMFD_PRIVATE,
+                   engine->provider && engine->provider->in_place ?
+                   "this provider does not offer them" :
+                   "memory is not converted in place");
+        error_append_hint(errp, "Use huge-pages=auto, or a kernel that offers "
+                          "them (parameter kvm.gmem_huge_pages).\n");
+        return false;
+    }
+    return true;
+}
 
 static bool memfd_private_check(HostMemoryBackend *backend, Error **errp)
 {
@@ -49,7 +79,8 @@ static bool memfd_private_check(HostMemoryBackend *backend, Error **errp)
                           "-object sw-protected-guest.\n");
         return false;
     }
-    return true;
+    return MEMORY_BACKEND_MEMFD_PRIVATE(backend)->huge_pages !=
+           ON_OFF_AUTO_ON || check_huge_pages(errp);
 }
 
 static bool memfd_private_alloc(HostMemoryBackend *backend, Error **errp)
@@ -89,6 +120,24 @@ static void memfd_private_set_content_mode(Object *obj, int value,
         guest_memfd_ram_block_set_policy(mr->ram_block, value);
     }
     m->content_mode = value;
+}
+
+static int memfd_private_get_huge_pages(Object *obj, Error **errp)
+{
+    return MEMORY_BACKEND_MEMFD_PRIVATE(obj)->huge_pages;
+}
+
+static void memfd_private_set_huge_pages(Object *obj, int value, Error **errp)
+{
+    ERRP_GUARD();
+
+    if (host_memory_backend_mr_inited(MEMORY_BACKEND(obj))) {
+        error_setg(errp, "property 'huge-pages' of %s cannot be changed any "
+                   "more", object_get_typename(obj));
+        error_append_hint(errp, "Set it when the object is created.\n");
+        return;
+    }
+    MEMORY_BACKEND_MEMFD_PRIVATE(obj)->huge_pages = value;
 }
 
 static bool memfd_private_get_hugetlb(Object *obj, Error **errp)
@@ -140,10 +189,16 @@ static void memfd_private_class_init(ObjectClass *oc, const void *data)
     object_class_property_set_description(oc, "content-mode",
         "Contents of converted memory where the guest does not say; auto "
         "leaves it to guest-memfd-manager (auto/default/zero/preserve)");
+    object_class_property_add_enum(oc, "huge-pages", "OnOffAuto",
+                                   &OnOffAuto_lookup,
+                                   memfd_private_get_huge_pages,
+                                   memfd_private_set_huge_pages);
+    object_class_property_set_description(oc, "huge-pages",
+        "Use transparent huge pages; auto: where the kernel offers them");
     object_class_property_add_bool(oc, "hugetlb", memfd_private_get_hugetlb,
                                    memfd_private_set_hugetlb);
     object_class_property_set_description(oc, "hugetlb",
-        "Use huge pages (not supported: off)");
+        "Use huge pages of hugetlbfs (not supported: off)");
     object_class_property_add(oc, "hugetlbsize", "size", NULL,
                               memfd_private_former, NULL,
                               (void *)"Leave it out, and hugetlb=on: there "

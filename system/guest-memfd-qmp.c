@@ -53,6 +53,7 @@ static GuestMemfdBackendInfo *backend_info(GuestMemfdBlock *block)
     info->name = g_strdup(block->name);
     info->size = block->size;
     info->content_mode = qatomic_read(&block->content_policy);
+    info->huge_pages = block->huge_pages;
     guest_memfd_block_count_bytes(block, &info->private_bytes,
                                   &info->shared_bytes, &info->setup_bytes);
     WITH_QEMU_LOCK_GUARD(&block->stats.lock) {
@@ -122,9 +123,10 @@ static void print_backend(Monitor *mon, const GuestMemfdBackendInfo *b)
     g_autofree char *private_size = size_to_str(b->private_bytes);
     g_autofree char *shared_size = size_to_str(b->shared_bytes);
 
-    monitor_printf(mon, "%s: private %s, shared %s, content-mode %s\n",
+    monitor_printf(mon, "%s: private %s, shared %s, content-mode %s%s\n",
                    b->name, private_size, shared_size,
-                   GuestMemfdContentPolicy_str(b->content_mode));
+                   GuestMemfdContentPolicy_str(b->content_mode),
+                   b->huge_pages ? ", huge pages" : "");
     monitor_printf(mon, "  requests: %" PRIu64 " (to-shared %" PRIu64
                    ", to-private %" PRIu64 ")\n", s->requests,
                    s->directions->to_shared, s->directions->to_private);

@@ -41,4 +41,10 @@ QEMU_BUILD_BUG_ON(sizeof(struct kvm_guest_memfd_attributes) != 128);
 #define KVM_GUEST_MEMFD_ATTRIBUTES_CAPS { 4096, 250, 249, 248, 246 }
 #define KVM_GUEST_MEMFD_FLAGS_CAPS      { 4097 }
 
+/*
+ * Of KVM_CREATE_GUEST_MEMFD, and of KVM_CAP_GUEST_MEMFD_FLAGS: huge pages where
+ * possible.  The reference kernel's.
+ */
+#define KVM_GUEST_MEMFD_ALLOW_HUGEPAGE  (1ULL << 30)
+
 #endif /* ACCEL_KVM_KVM_GUEST_MEMFD_ABI_H */

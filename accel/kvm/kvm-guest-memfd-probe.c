@@ -57,6 +57,14 @@ static bool claims_modes(KvmGuestMemfdKernel *kernel)
     return false;
 }
 
+/* A kernel that takes the flag may still have no huge page to give. */
+static bool claims_huge_pages(KvmGuestMemfdKernel *kernel)
+{
+    int flags = kernel->check_extension(kernel, KVM_CAP_GUEST_MEMFD_FLAGS);
+
+    return flags > 0 && flags & KVM_GUEST_MEMFD_ALLOW_HUGEPAGE;
+}
+
 /* --- the page ---------------------------------------------------------- */
 
 static bool fill(Scratch *s, uint8_t byte)
@@ -242,6 +250,7 @@ KvmGuestMemfdProbe kvm_guest_memfd_probe_kernel(KvmGuestMemfdKernel *kernel)
     probe.in_place = !probe.why;
     if (probe.in_place) {
         probe_modes(&s, &probe);
+        probe.huge_pages = claims_huge_pages(kernel);
     }
     kernel->close(kernel, s.fd);
     return probe;

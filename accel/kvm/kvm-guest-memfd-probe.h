@@ -33,12 +33,14 @@ typedef struct KvmGuestMemfdKernel {
  * @in_place: the kernel converts in place.
  * @modes: the flags that it accepts, by direction.  Nothing else may be
  *     sent to it.
+ * @huge_pages: a guest_memfd may ask for them.
  * @keeps_bytes: without flags, bytes were the same after both directions.
  * @why: for people; says what was missing, or did not match.
  */
 typedef struct KvmGuestMemfdProbe {
     bool in_place;
     uint64_t modes[GUEST_MEMFD_DIRECTION__MAX];
+    bool huge_pages;
     bool keeps_bytes;
     const char *why;
 } KvmGuestMemfdProbe;

@@ -79,15 +79,20 @@ static bool is_dumped(const GuestMemfdBlock *block)
 
 static int create_file(const GuestMemfdBlock *block, Error **errp)
 {
-    return kvm_create_guest_memfd(block->size, GUEST_MEMFD_FLAG_MMAP |
-                                  GUEST_MEMFD_FLAG_INIT_SHARED, errp);
+    uint64_t flags = GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED;
+
+    flags |= block->huge_pages ? KVM_GUEST_MEMFD_ALLOW_HUGEPAGE : 0;
+    return kvm_create_guest_memfd(block->size, flags, errp);
 }
 
 static bool in_place_block_alloc(GuestMemfdProvider *provider,
                                  GuestMemfdBlock *block, Error **errp)
 {
-    int fd = create_file(block, errp);
+    int fd;
 
+    block->huge_pages = provider->huge_pages &&
+                        guest_memfd_wants_huge_pages(block->ram_block);
+    fd = create_file(block, errp);
     if (fd < 0 || !guest_memfd_block_map(block, fd, errp)) {
         return false;
     }
@@ -317,6 +322,7 @@ static GuestMemfdProvider *in_place_new(void)
 
     provider->reason = g_strdup(probe->why);
     provider->can_be_off = kvm_guest_memfd.two_backings;
+    provider->huge_pages = probe->huge_pages;
     provider->type = modes ? GUEST_MEMFD_PROVIDER_TYPE_KVM_CONTENT_MODES :
                              GUEST_MEMFD_PROVIDER_TYPE_KVM_IN_PLACE;
     provider->offer.preserve_until_final = !modes && probe->keeps_bytes;

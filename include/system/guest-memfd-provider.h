@@ -25,6 +25,7 @@ struct GuestMemfdProvider {
     char *reason;
     bool in_place;          /* it has block_alloc */
     bool can_be_off;        /* in-place=off is possible on this host, too */
+    bool huge_pages;        /* block_alloc can ask for them */
 };
 
 /*

@@ -64,6 +64,13 @@ void guest_memfd_ram_block_set_policy(RAMBlock *rb,
                                       GuestMemfdContentPolicy policy);
 
 /*
+ * guest_memfd_wants_huge_pages: is the memory of @rb, which may be NULL, to
+ * consist of huge pages where possible?  Only a memory-backend-memfd-private
+ * can say no.
+ */
+bool guest_memfd_wants_huge_pages(const RAMBlock *rb);
+
+/*
  * guest_memfd_convert: process a request of a guest
  *
  * See guest_memfd_engine_convert() and guest_memfd_engine_request().

@@ -164,6 +164,7 @@ struct GuestMemfdBlock {
     uint8_t *host;
     int fd;
     bool in_place;                  /* the memory exists only once */
+    bool huge_pages;                /* the provider asked for them */
     /*
      * Of a conversion, in bytes: requests are multiples of it.  At least the
      * host's, in which pages are recorded.

@@ -28,6 +28,12 @@ static const GmBadArgs bad_args[] = {
       { "'content-mode'", "'scrub'" } },
     { GM_MACHINE GM_RAM BACKEND ",hugetlb=on",
       { "hugetlb=on", "memory-backend-memfd-private", "hugetlb=off" } },
+    { GM_MACHINE GM_RAM BACKEND ",huge-pages=maybe",
+      { "'huge-pages'", "'maybe'" } },
+    { GM_MACHINE GM_RAM BACKEND ",huge-pages=on",
+      { "'huge-pages=on' is not supported by memory-backend-memfd-private: "
+        "this provider does not offer them", "Use huge-pages=auto",
+        "kvm.gmem_huge_pages" } },
     /* Lines for the type that AMD's and Intel's trees had in 2022. */
     { GM_MACHINE GM_RAM BACKEND ",hugetlbsize=2M",
       { "'hugetlbsize' is not supported by memory-backend-memfd-private any "
@@ -86,6 +92,8 @@ static void test_good_args(void)
     static const char *const good_args[] = {
         GM_MACHINE GM_RAM BACKEND ",hugetlb=off,share=on,reserve=off",
         GM_MACHINE GM_RAM BACKEND ",prealloc=on,policy=default",
+        GM_MACHINE GM_RAM BACKEND ",huge-pages=auto",
+        GM_MACHINE GM_RAM BACKEND ",huge-pages=off",
         GM_MACHINE GM_RAM BACKEND " " MANAGER ",in-place=on",
         GM_MACHINE MANAGER ",in-place=auto,retry-timeout-ms=10000",
         OTHER("ram"),
@@ -128,6 +136,7 @@ static void test_defaults(void)
                     "to-shared=default,zero,preserve "
                     "to-private=default,preserve");
     assert_property(qts, GM_BACKEND, "content-mode", "auto");
+    assert_property(qts, GM_BACKEND, "huge-pages", "auto");
     g_assert_false(qtest_qom_get_bool(qts, GM_BACKEND, "hugetlb"));
     g_assert_true(qtest_qom_get_bool(qts, GM_BACKEND, "share"));
     gm_quit(qts);

@@ -438,8 +438,10 @@ int kvm_create_guest_memfd(uint64_t size, uint64_t flags, Error **errp)
     FakeMemory *m;
 
     g_assert_cmphex(size, ==, FAKE_PAGES * page_size());
-    g_assert_cmphex(flags, ==, GUEST_MEMFD_FLAG_MMAP |
-                               GUEST_MEMFD_FLAG_INIT_SHARED);
+    g_assert_cmphex(flags & ~KVM_GUEST_MEMFD_ALLOW_HUGEPAGE, ==,
+                    GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED);
+    g_assert_cmphex(flags & ~fake.file_flags, ==, 0);
+    fake.memory_flags = flags;
     if (fake.create_error) {
         error_setg_errno(errp, -fake.create_error, "no guest_memfd");
         return fake.create_error;

@@ -78,6 +78,7 @@ typedef struct FakeKernel {
     unsigned modes_cap;
     /* Abilities. */
     uint64_t file_flags;            /* that can be created */
+    uint64_t memory_flags;          /* of the last memory that was */
     bool in_place;
     bool content_modes;
     FakeLie lie;
@@ -92,6 +93,7 @@ typedef struct FakeKernel {
     const uint64_t *error_offset;   /* in bytes, whatever went wrong */
     unsigned scratch_busy;          /* this many times EAGAIN before that */
     bool cannot_guard;
+    bool small_pages;               /* are what the memory's backend wants */
     int discard_error;              /* of the next fallocate() */
     FakeFault faults[2];
 

@@ -50,6 +50,11 @@ void guest_memfd_register_source(const GuestMemfdProviderSource *s)
     source = s;
 }
 
+bool guest_memfd_wants_huge_pages(const RAMBlock *rb)
+{
+    return !fake.small_pages;
+}
+
 bool guest_memfd_ram_block_in_place(RAMBlock *rb)
 {
     return vm->engine.provider->in_place;

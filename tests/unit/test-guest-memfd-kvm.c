@@ -85,6 +85,44 @@ static void test_two_backings_offer(void)
     vm_free(rig);
 }
 
+/* --- huge pages --------------------------------------------------------- */
+
+/* They are asked for where the kernel and the backend both want them. */
+static void test_huge_pages(void)
+{
+    unsigned bits;
+
+    for (bits = 0; bits < 4; bits++) {
+        const bool offered = bits & 1, wanted = bits & 2;
+        Rig *rig;
+
+        fake_in_place(BOTH, FLAG_PRESERVE);
+        fake.file_flags |= offered ? KVM_GUEST_MEMFD_ALLOW_HUGEPAGE : 0;
+        fake.small_pages = !wanted;
+        g_assert_true(vm_init(true));
+        rig = vm_new(ON_OFF_AUTO_AUTO);
+        g_assert_cmpint(rig->engine.provider->huge_pages, ==, offered);
+        g_assert_cmpint(rig->blocks[0]->huge_pages, ==, offered && wanted);
+        g_assert_cmpint(!!(fake.memory_flags & KVM_GUEST_MEMFD_ALLOW_HUGEPAGE),
+                        ==, offered && wanted);
+        vm_free(rig);
+    }
+}
+
+static void test_huge_pages_two_backings(void)
+{
+    Rig *rig;
+
+    fake_in_place(0, 0);
+    fake_two_backings();
+    fake.file_flags |= KVM_GUEST_MEMFD_ALLOW_HUGEPAGE;
+    g_assert_false(vm_init(true));
+    rig = vm_new(ON_OFF_AUTO_AUTO);
+    g_assert_false(rig->engine.provider->huge_pages);
+    g_assert_false(rig->blocks[0]->huge_pages);
+    vm_free(rig);
+}
+
 /* --- what is sent ------------------------------------------------------- */
 
 static void test_flags(void)
@@ -162,6 +200,9 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
 
+    g_test_add_func("/guest-memfd/kvm/huge-pages", test_huge_pages);
+    g_test_add_func("/guest-memfd/kvm/huge-pages-two-backings",
+                    test_huge_pages_two_backings);
     g_test_add_func("/guest-memfd/kvm/offer", test_offer);
     g_test_add_func("/guest-memfd/kvm/offer/two-backings",
                     test_two_backings_offer);
