@@ -84,6 +84,26 @@ static int wait_for(pid_t pid, int seconds)
     return -1;
 }
 
+/* selftests=NAME[,NAME...] of the kernel's command line: only these are run. */
+static int is_wanted(const char *name)
+{
+    const char *at = getenv("selftests");
+    size_t length = strlen(name);
+
+    if (!at) {
+        return 1;
+    }
+    while (*at) {
+        size_t part = strcspn(at, ",");
+
+        if (part == length && !strncmp(at, name, part)) {
+            return 1;
+        }
+        at += part + (at[part] == ',');
+    }
+    return 0;
+}
+
 static void run(char *line)
 {
     char *argv[MAX_ARGS + 1] = {}, *dir, *name, *limit, *arg;
@@ -96,7 +116,7 @@ static void run(char *line)
     while (argc < MAX_ARGS && (arg = strtok(NULL, " \n"))) {
         argv[argc++] = arg;
     }
-    if (!argc) {
+    if (!argc || !is_wanted(name)) {
         return;
     }
 

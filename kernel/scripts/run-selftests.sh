@@ -4,13 +4,16 @@
 # Boot the reference kernel under QEMU TCG, once with each setting of the module
 # parameters, and run the KVM selftests in it.
 #
-# usage: run-selftests.sh [SETTING...]           (all that kernel/rig/machine has)
+# usage: run-selftests.sh [SETTING...]     (all that kernel/rig/machine has, and one
+#                                           with huge pages)
 #
 # A SETTING is what kernel/rig/machine takes, e.g. in-place+fixed+debug.
 #
 #   QEMU=      the QEMU that boots the kernel    (build/qemu/qemu-system-x86_64)
 #   QEMU_DATA= further directories for its -L    (/usr/share/seabios /usr/share/qemu)
 #   LIMIT=     seconds that a boot may take      (600)
+#   SELFTESTS= names of the tests to run, with commas; in every setting, instead of
+#              all of them, or of those for huge pages with +huge
 #
 # Every result is a line "selftest NAME SETTING ok|FAIL|skip(reason)"; the last
 # line is the summary.  The console is in build/kernel/run/SETTING.log.
@@ -39,10 +42,12 @@ make_initramfs() {
 }
 
 boot() {
-    local setting=$1 log=$run/$1.log dir args
+    local setting=$1 log=$run/$1.log only='' dir args
 
+    [[ $setting != *+huge* ]] || only=guest_memfd_conversions_test,guest_memfd_test
+    only=${SELFTESTS:-$only}
     args=$("$kernel/rig/machine" "$setting" "$out/bzImage" "$run/initramfs.gz" loglevel=5 \
-                                 kvm.force_emulation_prefix=1)
+                                 kvm.force_emulation_prefix=1 ${only:+selftests=$only})
     mapfile -t args <<< "$args"
     args+=(-serial "file:$log")
 
@@ -95,7 +100,7 @@ results_of() {
 if [ $# -eq 0 ]; then
     settings=$("$kernel/rig/machine" --settings)
     mapfile -t settings <<< "$settings"
-    set -- "${settings[@]}"
+    set -- "${settings[@]}" content-modes+huge
 fi
 for setting in "$@"; do
     "$kernel/rig/machine" "$setting" - - > /dev/null
