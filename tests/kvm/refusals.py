@@ -52,6 +52,20 @@ IN_PLACE = (
 )
 
 
+HUGE_PAGES = ('-machine q35,smm=off,memory-backend=ram0 -m 64M -object '
+              'memory-backend-memfd-private,id=ram0,size=64M,huge-pages=on')
+
+
+async def huge_pages_row(l1, tap, setting):
+    await refused(l1, tap, f'{setting}: huge-pages=on', HUGE_PAGES,
+                  "'huge-pages=on' is not supported by "
+                  'memory-backend-memfd-private',
+                  'memory is not converted in place'
+                  if setting == 'two-backings' else
+                  'this provider does not offer them',
+                  'parameter kvm.gmem_huge_pages')
+
+
 # Written by every libvirt.
 MEMFD = ('-machine q35,memory-backend=ram0 -m 64M '
          '-object memory-backend-memfd,id=ram0,size=64M,share=on')

@@ -131,6 +131,24 @@ async def matrix_row(l1, tap, setting, vcpus, backends, guest):
                    'offer', detail)
 
 
+async def huge_row(l1, tap, setting, guest):
+    """Memory in huge pages: they are split, and no byte is lost."""
+    inner = Inner(l1, 2, 2, guest, memory=',huge-pages=on')
+    async with inner:
+        await inner.until('fwcfg')
+        await inner.execute('stop')
+        answer, = await inner.execute('query-stats', {'target': 'vm'})
+        await inner.execute('cont')
+        done = await inner.until('done')
+        info = await inner.finish()
+    mapped = {s['name']: s['value'] for s in answer['stats']}.get('pages_2m')
+    bytes_result(tap, inner, done,
+                 f'{setting}: every byte is as promised in huge pages')
+    tap.result(bool(mapped) and all(b['huge-pages'] for b in info['backends']),
+               f'{setting}: QEMU asked for huge pages, and KVM maps {mapped}',
+               str(info))
+
+
 async def guest_row(l1, tap, setting, name, vcpus, guest, kind=None,
                     extra=()):
     """A run whose own verdict counts; returns what it said and QMP's."""

@@ -34,6 +34,7 @@ from tapout import TapOut
 
 # Every case is checked; a line for each would take longer than the cases.
 CASES = 'cases=quick probe=64 report=bad'
+HUGE = 'content-modes+huge'
 
 
 def parse_arguments():
@@ -61,13 +62,18 @@ def few_rows(arguments):
             rows.pin_row, rows.memory_row]
 
 
+def huge_rows():
+    """Huge pages change how memory is mapped, not what a guest sees."""
+    return [functools.partial(rows.huge_row, guest=CASES), rows.pin_row]
+
+
 def all_rows(arguments):
     matrix = [functools.partial(rows.matrix_row, vcpus=vcpus,
                                 backends=backends, guest=CASES)
               for vcpus, backends in ((1, 1), (1, 2), (4, 1), (4, 2))]
     return matrix + [
         refusals.smm_row, refusals.no_machine_row,
-        refusals.in_place_row,
+        refusals.in_place_row, refusals.huge_pages_row,
         functools.partial(rows.malformed_row, count=arguments.malformed),
         functools.partial(rows.model_row, count=arguments.steps),
         functools.partial(rows.reset_row, count=300)]
@@ -90,6 +96,8 @@ def rows_of(arguments, tap, setting):
     """What is tried in one setting, each a function of the machine."""
     if setting == 'in-place-only':
         todo = few_rows(arguments)
+    elif setting.endswith('+huge'):
+        todo = huge_rows()
     elif setting.endswith('+debug'):
         todo = all_rows(arguments)[3:4]
     else:
@@ -174,7 +182,7 @@ async def run(arguments, tap):
 
     # The one with few rows last, so that both machines end at about the
     # same time.
-    settings = sorted(arguments.settings or l1.SETTINGS,
+    settings = sorted(arguments.settings or [*l1.SETTINGS, HUGE],
                       key=lambda setting: setting == 'in-place-only')
     others = [] if arguments.assigned else [
         *(one(run_setting, setting) for setting in settings),
