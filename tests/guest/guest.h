@@ -104,6 +104,7 @@ struct options {
     enum defect defect;     /* cases=defects */
     bool full;              /* cases=full */
     bool poison;            /* poison=on: DEFAULT must not keep bytes */
+    bool huge;              /* huge=on: a page can be a part of 2 MiB */
     unsigned vcpus;
     unsigned backends;      /* 1: no border */
     unsigned probe;         /* device probes every probe-th private page */

@@ -22,6 +22,7 @@
  *   poison=on|off                on: DEFAULT must not keep the bytes
  *   vcpus=N                      1 to 8
  *   backends=1|2                 1: all memory is one backend
+ *   huge=on|off                  on: memory can be in huge pages
  *   probe=N                      device probes every Nth private page
  *   report=all|bad               bad: a line for each failed case only
  */
@@ -45,7 +46,7 @@ struct option {
 struct options options;
 
 static unsigned via, expect, cases, defect, poison, vcpus, backends, probe;
-static unsigned report;
+static unsigned report, huge;
 static unsigned count, seed, seconds, rounds, hold, pattern, pause, only;
 
 static const struct word via_words[] = {
@@ -112,6 +113,7 @@ static const struct option option_table[] = {
     { "cases", cases_words, &cases },
     { "defect", defect_words, &defect },
     { "poison", switch_words, &poison },
+    { "huge", switch_words, &huge },
     { "vcpus", NULL, &vcpus },
     { "backends", NULL, &backends },
     { "probe", NULL, &probe },
@@ -260,6 +262,7 @@ void options_parse(uint64_t start_info)
     options.defect = defect;
     options.full = cases == CASES_FULL;
     options.poison = poison;
+    options.huge = huge;
     options.vcpus = vcpus;
     options.backends = backends;
     options.probe = probe;

@@ -6,8 +6,9 @@
  * For ranges that contain such a page, among pages of one or both states
  * or in the other backend: the answer is -EAGAIN after a while, and all
  * is as it was, whatever part of the range had been converted by then.
- * Single pages on either side are converted at any time, and so are
- * others in the same backend by other vCPUs, while the first one waits.
+ * Single pages on either side, or, if pages can be huge, 2 MiB further on, are
+ * converted at any time, and so are others in the same backend by other vCPUs,
+ * while the first one waits.
  * When the device unmaps, the same request succeeds.
  */
 
@@ -157,6 +158,15 @@ static void refused(struct check *check, const struct shape *shape,
         status, us, check->bad);
 }
 
+/* Not the same page of the host's, whatever its size. */
+static uint64_t neighbour(uint64_t pinned, unsigned i)
+{
+    if (options.huge) {
+        return pinned + (i + 1) * 2 * MiB;
+    }
+    return i ? pinned + PAGE : pinned - PAGE;
+}
+
 /* The pages next to the pinned one, each on its own. */
 static void neighbours(struct check *check, const struct shape *shape,
                        uint64_t generation)
@@ -164,7 +174,7 @@ static void neighbours(struct check *check, const struct shape *shape,
     unsigned i;
 
     for (i = 0; i < 2; i++) {
-        struct range page = { shape->pinned + (i ? PAGE : -PAGE), PAGE };
+        struct range page = { neighbour(shape->pinned, i), PAGE };
         bool private = page_private(page.gpa);
 
         convert_to(check, page, private ? ZERO : PRIVATE);

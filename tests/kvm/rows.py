@@ -326,7 +326,9 @@ async def slots_row(l1, tap, setting, seconds):
 
 
 async def pin_row(l1, tap, setting):
-    said, info = await guest_row(l1, tap, setting, 'pin', 2, 'cases=pin')
+    huge = 'on' if '+huge' in setting else 'off'
+    said, info = await guest_row(l1, tap, setting, 'pin', 2,
+                                 f'cases=pin huge={huge}')
     last = said[-1] if said else {}
     limit = info['retry-timeout-ms'] * 1000
     tap.result(last.get('status') == '-11' and
