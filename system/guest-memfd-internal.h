@@ -83,6 +83,9 @@ void guest_memfd_mappings_destroy(GuestMemfdBlock *block);
  */
 bool guest_memfd_mapping_add(GuestMemfdBlock *block, uint64_t offset,
                              uint64_t size);
+/* The same, for somebody whom guest_memfd_mapping_user() can name. */
+bool guest_memfd_mapping_add_for(GuestMemfdBlock *block, uint64_t offset,
+                                 uint64_t size, GuestMemfdUser user);
 /* Returns false, with nothing done, if there is no such mapping. */
 bool guest_memfd_mapping_remove(GuestMemfdBlock *block, uint64_t offset,
                                 uint64_t size);
@@ -93,6 +96,12 @@ bool guest_memfd_mapping_remove(GuestMemfdBlock *block, uint64_t offset,
 bool guest_memfd_block_is_mapped(const GuestMemfdBlock *block,
                                  uint64_t offset, uint64_t size,
                                  uint64_t *busy);
+/* Whose mapping covers a page: one of several, and not looked for long. */
+GuestMemfdUser guest_memfd_mapping_user(const GuestMemfdBlock *block,
+                                        uint64_t offset);
+/* How many there are, and the sum of their sizes; needs no lock. */
+void guest_memfd_mappings_count(const GuestMemfdBlock *block,
+                                uint64_t *mappings, uint64_t *bytes);
 
 /* --- guest-memfd-access.c ---------------------------------------------- */
 
@@ -233,6 +242,10 @@ void guest_memfd_count_request(GuestMemfdBlockStats *stats,
                                const GuestMemfdRequest *req,
                                const GuestMemfdDecision *decision,
                                const GuestMemfdResult *result);
+void guest_memfd_note_busy(GuestMemfdBlockStats *stats, uint64_t offset,
+                           GuestMemfdUser user);
+/* NULL if there was none. */
+GuestMemfdBusyPage *guest_memfd_busy_page_new(const GuestMemfdBusy *busy);
 uint64_t guest_memfd_all_failures(
     const uint64_t counts[GUEST_MEMFD_ERRNO_BUCKETS]);
 /* Add the counters of one to those of the other. */

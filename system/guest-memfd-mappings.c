@@ -36,10 +36,14 @@
 
 #define MIN_BUCKETS 16
 
+/* Buckets and mappings that are looked at to name a user, with a lock. */
+#define SEARCH_MAX  1024
+
 typedef struct Mapping {
     uint64_t offset;
     uint64_t size;
     uint64_t count;             /* so often mapped */
+    GuestMemfdUser user;        /* the last of them */
     struct Mapping *next;
 } Mapping;
 
@@ -51,6 +55,8 @@ typedef struct Shard {
     QemuSpin lock;
     uint32_t n;
     uint32_t mask;              /* number of buckets, less 1 */
+    unsigned long mapped;       /* sum of the counts; read by all */
+    unsigned long bytes;        /* the same of their sizes */
     Mapping **buckets;
     Mapping *unused;
 } QEMU_ALIGNED(64) Shard;
@@ -233,12 +239,21 @@ static void grow(Shard *shard)
     g_free(old);
 }
 
-static void add_mapping(Shard *shard, uint64_t offset, uint64_t size)
+static void count_in_shard(Shard *shard, unsigned long size, unsigned long by)
+{
+    qatomic_set(&shard->mapped, shard->mapped + by);
+    qatomic_set(&shard->bytes, shard->bytes + size * by);
+}
+
+static void add_mapping(Shard *shard, uint64_t offset, uint64_t size,
+                        GuestMemfdUser user)
 {
     Mapping **link = find(shard, offset, size), *mapping = *link;
 
+    count_in_shard(shard, size, 1);
     if (mapping) {
         mapping->count++;
+        mapping->user = user;
         return;
     }
     if (unlikely(shard->n > shard->mask)) {
@@ -251,7 +266,9 @@ static void add_mapping(Shard *shard, uint64_t offset, uint64_t size)
     } else {
         mapping = g_new(Mapping, 1);
     }
-    *mapping = (Mapping) { .offset = offset, .size = size, .count = 1 };
+    *mapping = (Mapping) {
+        .offset = offset, .size = size, .count = 1, .user = user,
+    };
     *link = mapping;
     shard->n++;
 }
@@ -263,6 +280,7 @@ static bool remove_mapping(Shard *shard, uint64_t offset, uint64_t size)
     if (unlikely(!mapping)) {
         return false;
     }
+    count_in_shard(shard, size, -1);
     if (!--mapping->count) {
         *link = mapping->next;
         mapping->next = shard->unused;
@@ -272,13 +290,14 @@ static bool remove_mapping(Shard *shard, uint64_t offset, uint64_t size)
     return true;
 }
 
-static void enter(GuestMemfdMappings *m, uint64_t offset, uint64_t size)
+static void enter(GuestMemfdMappings *m, uint64_t offset, uint64_t size,
+                  GuestMemfdUser user)
 {
     const uint64_t first = page_of(offset), last = page_of(offset + size - 1);
     Shard *shard = shard_of(m, first / GROUP_PAGES);
 
     qemu_spin_lock(&shard->lock);
-    add_mapping(shard, offset, size);
+    add_mapping(shard, offset, size, user);
     count_in_group(m, first / GROUP_PAGES, first, last, 1);
     qemu_spin_unlock(&shard->lock);
     count_other_groups(m, first, last, 1);
@@ -302,12 +321,13 @@ static bool leave(GuestMemfdMappings *m, uint64_t offset, uint64_t size)
     return found;
 }
 
-static bool try_enter(GuestMemfdBlock *block, uint64_t offset, uint64_t size)
+static bool try_enter(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
+                      GuestMemfdUser user)
 {
     if (!guest_memfd_block_is_shared(block, offset, size)) {
         return false;
     }
-    enter(block->mappings, offset, size);
+    enter(block->mappings, offset, size, user);
     smp_mb();                   /* pairs with guest_memfd_block_is_mapped() */
     if (likely(guest_memfd_block_is_shared(block, offset, size))) {
         return true;
@@ -316,15 +336,23 @@ static bool try_enter(GuestMemfdBlock *block, uint64_t offset, uint64_t size)
     return false;
 }
 
-bool guest_memfd_mapping_add(GuestMemfdBlock *block, uint64_t offset,
-                             uint64_t size)
+bool guest_memfd_mapping_add_for(GuestMemfdBlock *block, uint64_t offset,
+                                 uint64_t size, GuestMemfdUser user)
 {
-    if (likely(try_enter(block, offset, size))) {
+    if (likely(try_enter(block, offset, size, user))) {
         return true;
     }
     /* A request that fails may have recorded the pages for a moment. */
     QEMU_LOCK_GUARD(&block->lock);
-    return try_enter(block, offset, size);
+    return try_enter(block, offset, size, user);
+}
+
+bool guest_memfd_mapping_add(GuestMemfdBlock *block, uint64_t offset,
+                             uint64_t size)
+{
+    return guest_memfd_mapping_add_for(block, offset, size, (GuestMemfdUser) {
+        .kind = GUEST_MEMFD_PAGE_USER_MAPPING,
+    });
 }
 
 bool guest_memfd_mapping_remove(GuestMemfdBlock *block, uint64_t offset,
@@ -364,4 +392,62 @@ bool guest_memfd_block_is_mapped(const GuestMemfdBlock *block,
         }
     }
     return false;
+}
+
+/* With the lock of the shard. */
+static const Mapping *find_over(const Shard *shard, uint64_t page)
+{
+    unsigned left = SEARCH_MAX;
+    const Mapping *mapping;
+    uint64_t i;
+
+    for (i = 0; i <= shard->mask && left; i++, left--) {
+        for (mapping = shard->buckets[i]; mapping && left;
+             mapping = mapping->next, left--) {
+            if (page_of(mapping->offset) <= page &&
+                page_of(mapping->offset + mapping->size - 1) >= page) {
+                return mapping;
+            }
+        }
+    }
+    return NULL;
+}
+
+GuestMemfdUser guest_memfd_mapping_user(const GuestMemfdBlock *block,
+                                        uint64_t offset)
+{
+    const uint64_t group = page_of(offset) / GROUP_PAGES;
+    GuestMemfdUser user = { .kind = GUEST_MEMFD_PAGE_USER_MAPPING };
+    uint64_t first;
+
+    /* Most mappings begin in the same group or in the one before. */
+    for (first = group; first + 1 >= group && first <= group; first--) {
+        Shard *shard = shard_of(block->mappings, first);
+        const Mapping *mapping;
+
+        qemu_spin_lock(&shard->lock);
+        mapping = find_over(shard, page_of(offset));
+        if (mapping) {
+            user = mapping->user;
+        }
+        qemu_spin_unlock(&shard->lock);
+        if (mapping) {
+            break;
+        }
+    }
+    return user;
+}
+
+void guest_memfd_mappings_count(const GuestMemfdBlock *block,
+                                uint64_t *mappings, uint64_t *bytes)
+{
+    unsigned i;
+
+    *mappings = *bytes = 0;
+    for (i = 0; i < SHARDS; i++) {
+        const Shard *shard = &block->mappings->shards[i];
+
+        *mappings += qatomic_read(&shard->mapped);
+        *bytes += qatomic_read(&shard->bytes);
+    }
 }

@@ -126,9 +126,17 @@ void guest_memfd_make_convertible(MemoryRegion *mr)
 
 /* --- mappings ---------------------------------------------------------- */
 
-bool guest_memfd_map(MemoryRegion *mr, hwaddr addr, hwaddr len)
+/* Names of address spaces are interned. */
+bool guest_memfd_map(MemoryRegion *mr, hwaddr addr, hwaddr len,
+                     const AddressSpace *as, bool is_ring)
 {
-    return guest_memfd_mapping_add(mr->ram_block->gmem, addr, len);
+    const GuestMemfdUser user = {
+        .kind = is_ring ? GUEST_MEMFD_PAGE_USER_RING :
+                          GUEST_MEMFD_PAGE_USER_MAPPING,
+        .device = as->name,
+    };
+
+    return guest_memfd_mapping_add_for(mr->ram_block->gmem, addr, len, user);
 }
 
 void guest_memfd_unmap(MemoryRegion *mr, hwaddr addr, hwaddr len)

@@ -46,6 +46,15 @@ static GuestMemfdOfferedModes *offered_modes(const GuestMemfdEngine *engine)
     return modes;
 }
 
+static void fill_users(GuestMemfdBackendInfo *info, GuestMemfdBlock *block)
+{
+    guest_memfd_mappings_count(block, &info->mappings, &info->mapped_bytes);
+    info->assigned_bytes = guest_memfd_has_listeners(block) ?
+                           info->shared_bytes : 0;
+    QEMU_LOCK_GUARD(&block->stats.lock);
+    info->last_busy = guest_memfd_busy_page_new(&block->stats.busy);
+}
+
 static GuestMemfdBackendInfo *backend_info(GuestMemfdBlock *block)
 {
     GuestMemfdBackendInfo *info = g_new0(GuestMemfdBackendInfo, 1);
@@ -59,6 +68,7 @@ static GuestMemfdBackendInfo *backend_info(GuestMemfdBlock *block)
     WITH_QEMU_LOCK_GUARD(&block->stats.lock) {
         info->stats = guest_memfd_stats_new(&block->stats.counters);
     }
+    fill_users(info, block);
     return info;
 }
 
@@ -117,6 +127,22 @@ static void print_failures(Monitor *mon, const char *what,
     }
 }
 
+static void print_users(Monitor *mon, const GuestMemfdBackendInfo *b)
+{
+    const GuestMemfdBusyPage *busy = b->last_busy;
+
+    monitor_printf(mon, "  mapped: %" PRIu64 " bytes by %" PRIu64
+                   " mappings, for assigned devices %" PRIu64 "\n",
+                   b->mapped_bytes, b->mappings, b->assigned_bytes);
+    if (busy) {
+        monitor_printf(mon, "  last busy: 0x%" PRIx64 ", %s%s%s, %" PRIu64
+                       " ms ago\n", busy->offset,
+                       GuestMemfdPageUser_str(busy->user),
+                       busy->device ? " of " : "", busy->device ?: "",
+                       busy->age_ms);
+    }
+}
+
 static void print_backend(Monitor *mon, const GuestMemfdBackendInfo *b)
 {
     const GuestMemfdStats *s = b->stats;
@@ -145,6 +171,7 @@ static void print_backend(Monitor *mon, const GuestMemfdBackendInfo *b)
                    s->downgrades);
     monitor_printf(mon, "  time: %" PRIu64 " ns, longest %" PRIu64 " ns\n",
                    s->time_ns, s->time_max_ns);
+    print_users(mon, b);
     print_failures(mon, "failed", s->failures);
 }
 

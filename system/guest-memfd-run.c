@@ -76,6 +76,15 @@ static int ask_provider(GuestMemfdBlock *block, uint64_t offset,
                               error_offset);
 }
 
+static GuestMemfdUser provider_user(const GuestMemfdProvider *provider)
+{
+    return (GuestMemfdUser) {
+        .kind = provider->type == GUEST_MEMFD_PROVIDER_TYPE_EMULATED ?
+                GUEST_MEMFD_PAGE_USER_FAULT_INJECTION :
+                GUEST_MEMFD_PAGE_USER_KERNEL,
+    };
+}
+
 static int provider_convert(GuestMemfdBlock *block, uint64_t offset,
                             uint64_t size, GuestMemfdDirection direction,
                             GuestMemfdContentMode mode)
@@ -92,6 +101,10 @@ static int provider_convert(GuestMemfdBlock *block, uint64_t offset,
     if (timed) {
         trace_guest_memfd_provider_end(block->name, offset, size, error_offset,
                                        get_clock() - start, ret);
+    }
+    if (ret == -EAGAIN) {
+        guest_memfd_note_busy(&block->stats, error_offset,
+                              provider_user(block->engine->provider));
     }
     return ret;
 }
@@ -144,6 +157,8 @@ static int check_mappings(GuestMemfdBlock *block, uint64_t offset,
         return 0;
     }
     trace_guest_memfd_in_use(block->name, offset, size, busy);
+    guest_memfd_note_busy(&block->stats, busy,
+                          guest_memfd_mapping_user(block, busy));
     return -EAGAIN;
 }
 

@@ -7,6 +7,7 @@
 #include "qemu/osdep.h"
 #include "qemu/host-utils.h"
 #include "qemu/lockable.h"
+#include "qemu/timer.h"
 #include "guest-memfd-internal.h"
 
 static const struct {
@@ -93,6 +94,30 @@ void guest_memfd_counters_add(GuestMemfdCounters *sum,
         to[i] += from[i];
     }
     sum->time_max_ns = max;
+}
+
+void guest_memfd_note_busy(GuestMemfdBlockStats *stats, uint64_t offset,
+                           GuestMemfdUser user)
+{
+    QEMU_LOCK_GUARD(&stats->lock);
+    stats->busy = (GuestMemfdBusy) {
+        .any = true, .offset = offset, .user = user, .ns = get_clock(),
+    };
+}
+
+GuestMemfdBusyPage *guest_memfd_busy_page_new(const GuestMemfdBusy *busy)
+{
+    GuestMemfdBusyPage *page;
+
+    if (!busy->any) {
+        return NULL;
+    }
+    page = g_new0(GuestMemfdBusyPage, 1);
+    page->offset = busy->offset;
+    page->user = busy->user.kind;
+    page->device = g_strdup(busy->user.device);
+    page->age_ms = (get_clock() - busy->ns) / SCALE_MS;
+    return page;
 }
 
 uint64_t guest_memfd_all_failures(

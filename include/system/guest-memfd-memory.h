@@ -30,9 +30,11 @@ static inline bool guest_memfd_is_mappable(MemoryRegion *mr, bool is_write,
  *
  * Until guest_memfd_unmap() with the same range; requests to make it private
  * fail with -EAGAIN meanwhile.  Returns false, with nothing done, if a page
- * is private.  Any thread, with or without the BQL.
+ * is private.  Any thread, with or without the BQL.  @as: the pointer's user;
+ * @is_ring: it is a cached translation, as a ring of virtio is.
  */
-bool guest_memfd_map(MemoryRegion *mr, hwaddr addr, hwaddr len);
+bool guest_memfd_map(MemoryRegion *mr, hwaddr addr, hwaddr len,
+                     const AddressSpace *as, bool is_ring);
 void guest_memfd_unmap(MemoryRegion *mr, hwaddr addr, hwaddr len);
 
 /*

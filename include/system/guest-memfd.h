@@ -106,10 +106,25 @@ typedef struct GuestMemfdTotals {
     uint64_t shared_bytes;          /* without memory in setup */
 } GuestMemfdTotals;
 
+/* @device: a string that stays, or NULL if it is not known. */
+typedef struct GuestMemfdUser {
+    GuestMemfdPageUser kind;
+    const char *device;
+} GuestMemfdUser;
+
+/* The last page that a conversion found in use; @ns is of get_clock(). */
+typedef struct GuestMemfdBusy {
+    bool any;
+    uint64_t offset;
+    GuestMemfdUser user;
+    int64_t ns;
+} GuestMemfdBusy;
+
 /* A leaf lock, held for a few instructions: monitors wait for no request. */
 typedef struct GuestMemfdBlockStats {
     QemuMutex lock;
     GuestMemfdCounters counters;
+    GuestMemfdBusy busy;
 } GuestMemfdBlockStats;
 
 /*

@@ -221,6 +221,10 @@ static void test_statistics(void)
         { "stats.retries", 1 },
         { "stats.rollbacks", 0 },
         { "private-bytes", GM_PAGE },
+        { "mappings", 0 },
+        { "mapped-bytes", 0 },
+        { "assigned-bytes", 0 },
+        { "last-busy.offset", GM_GPA },
     };
     QTestState *qts = gm_start();
 
@@ -263,6 +267,9 @@ static void test_hmp(void)
         "  bytes: to-shared 327680, to-private 393216, "
         "already right 655360\r\n",
         "  retries: 1, rollbacks: 0, downgrades: 0\r\n",
+        "  mapped: 0 bytes by 0 mappings, for assigned devices 0\r\n",
+        "  last busy: 0x",
+        ", fault-injection, ",
         "  failed EINVAL: 1\r\n",
         "  failed ENOMEM: 1\r\n",
         " ns, longest ",

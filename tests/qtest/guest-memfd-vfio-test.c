@@ -363,13 +363,17 @@ static void test_plug(void)
 
     machine_init(&m, false);
     gm_to_private(m.qts, CELL - 2 * page, 4 * page);
+    g_assert_cmpuint(gm_stat(m.qts, "ram0", "assigned-bytes"), ==, 0);
     plug(&m);
     did(&m, "plugged");
     check(&m);
     gm_to_shared(m.qts, CELL - page, 2 * page);
     did(&m, "shared");
     check(&m);
+    g_assert_cmpuint(gm_stat(m.qts, "ram0", "assigned-bytes"), ==,
+                     gm_stat(m.qts, "ram0", "shared-bytes"));
     unplug(&m);
+    g_assert_cmpuint(gm_stat(m.qts, "ram0", "assigned-bytes"), ==, 0);
     plug(&m);
     did(&m, "plugged again");
     check(&m);

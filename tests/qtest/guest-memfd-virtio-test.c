@@ -29,7 +29,8 @@
 
 #define DISK        "-blockdev driver=null-co,read-zeroes=on,size=1048576," \
                     "node-name=d0 "
-#define FILE_DISK   "-blockdev driver=file,filename=%s,node-name=d0 "
+/* Followed by further options. */
+#define FILE_DISK   "-blockdev driver=file,filename=%s,node-name=d0"
 #define BLK         "-device virtio-blk-pci,id=blk0,drive=d0,addr=1," \
                     "event_idx=off"
 #define IOTHREAD    "-object iothread,id=io0 "
@@ -132,6 +133,22 @@ static void end(GmQueue *q)
     gm_queue_end(q);
 }
 
+/* Two of three rings are in the first page: the user of one is named. */
+static void check_ring_named(QTestState *qts)
+{
+    g_autoptr(QDict) info = gm_query(qts);
+    QDict *block = qobject_to(QDict, qlist_peek(qdict_get_qlist(info,
+                                                                "backends")));
+    QDict *busy = qdict_get_qdict(block, "last-busy");
+
+    g_assert_cmpstr(qdict_get_str(busy, "user"), ==, "ring");
+    g_assert_cmpstr(qdict_get_str(busy, "device"), ==, "virtio-blk-pci");
+    g_assert_cmpint(qdict_get_int(busy, "offset"), ==, GM_GPA);
+    g_assert_cmpint(qdict_get_int(block, "mappings"), ==, 3);
+    g_assert_cmpint(qdict_get_int(block, "mapped-bytes"), >, 0);
+    g_assert_cmpint(qdict_get_int(block, "assigned-bytes"), ==, 0);
+}
+
 static void test_ring_busy(const void *args)
 {
     GmQueue q = { };
@@ -139,6 +156,7 @@ static void test_ring_busy(const void *args)
     gm_queue_start(&q, args, 0);
     gm_set_timeout(q.qts, 0);
     g_assert_cmpint(to_private(q.qts, GM_GPA, GM_PAGE), ==, -EAGAIN);
+    check_ring_named(q.qts);
     g_assert_cmphex(block(&q, VIRTIO_BLK_T_OUT, BUFFER, 512, 1), ==,
                     VIRTIO_BLK_S_OK);
     g_assert_cmpint(to_private(q.qts, GM_GPA, GM_PAGE), ==, -EAGAIN);
@@ -252,6 +270,17 @@ static void check_disk(const char *name)
     }
 }
 
+static void check_sector(GmQueue *q)
+{
+    uint8_t data[512];
+    unsigned i;
+
+    qtest_memread(q->qts, OTHER, data, sizeof(data));
+    for (i = 0; i < sizeof(data); i++) {
+        g_assert_cmphex(data[i], ==, 0xdd);
+    }
+}
+
 /* The page after the border at BUFFER + GM_PAGE is private. */
 static void test_blk_buffer(const void *device)
 {
@@ -273,8 +302,10 @@ static void test_blk_buffer(const void *device)
                               ++used), ==, VIRTIO_BLK_S_IOERR);
         g_assert_cmphex(block(&q, VIRTIO_BLK_T_IN, gpa, buffers[i].size,
                               ++used), ==, VIRTIO_BLK_S_IOERR);
+        qtest_memset(q.qts, OTHER, 0, 512);
         g_assert_cmphex(block(&q, VIRTIO_BLK_T_IN, OTHER, 512, ++used), ==,
                         VIRTIO_BLK_S_OK);
+        check_sector(&q);
     }
     check_disk(disk);
     gm_to_shared(q.qts, BUFFER + GM_PAGE, 2 * GM_PAGE);
@@ -282,6 +313,43 @@ static void test_blk_buffer(const void *device)
     g_assert_cmphex(get_status(&q) & VIRTIO_CONFIG_S_NEEDS_RESET, ==, 0);
     gm_queue_end(&q);
     unlink(disk);
+}
+
+/* False if this QEMU is built without it. */
+static bool offers_aio(const char *aio)
+{
+    g_autofree char *disk = make_disk();
+    QTestState *qts = qtest_init("-machine none");
+    QDict *reply = qtest_qmp(qts, "{'execute': 'blockdev-add', 'arguments': {"
+                             "'driver': 'file', 'filename': %s, 'node-name': "
+                             "'d0', 'aio': %s, 'cache': {'direct': true}}}",
+                             disk, aio);
+    QDict *error = qdict_get_qdict(reply, "error");
+    const bool offered = !error;
+
+    if (error) {
+        const char *text = qdict_get_str(error, "desc");
+
+        g_assert(strstr(text, "not supported in this build") ||
+                 strstr(text, "does not accept value"));
+    }
+    qobject_unref(reply);
+    qtest_quit(qts);
+    unlink(disk);
+    return offered;
+}
+
+/* The kernel reads and writes the buffers itself. */
+static void test_blk_buffer_aio(const void *aio)
+{
+    g_autofree char *device = g_strdup_printf(
+        ",aio=%s,cache.direct=on " BLK, (const char *)aio);
+
+    if (!offers_aio(aio)) {
+        g_test_skip("this QEMU is built without it");
+        return;
+    }
+    test_blk_buffer(device);
 }
 
 /* A private table of descriptors, and one with a private buffer. */
@@ -487,10 +555,14 @@ int main(int argc, char **argv)
 
         qtest_add_data_func(path, &iommu_rings[i].page, test_iommu);
     }
-    qtest_add_data_func("/guest-memfd/virtio/blk-buffer", BLK,
+    qtest_add_data_func("/guest-memfd/virtio/blk-buffer", " " BLK,
                         test_blk_buffer);
     qtest_add_data_func("/guest-memfd/virtio/blk-buffer-iothread",
-                        IOTHREAD BLK ",iothread=io0", test_blk_buffer);
+                        " " IOTHREAD BLK ",iothread=io0", test_blk_buffer);
+    qtest_add_data_func("/guest-memfd/virtio/blk-buffer-native", "native",
+                        test_blk_buffer_aio);
+    qtest_add_data_func("/guest-memfd/virtio/blk-buffer-io_uring", "io_uring",
+                        test_blk_buffer_aio);
     qtest_add_func("/guest-memfd/virtio/indirect", test_indirect);
     qtest_add_func("/guest-memfd/virtio/blk-status", test_blk_status);
     qtest_add_func("/guest-memfd/virtio/scsi-buffer", test_scsi_buffer);

@@ -214,6 +214,87 @@ static void test_rolled_back(void)
     rig_free(rig);
 }
 
+/* --- which user ---------------------------------------------------------- */
+
+static void expect_user(Rig *rig, uint64_t page, GuestMemfdPageUser kind,
+                        const char *device)
+{
+    const GuestMemfdBusy *busy = &rig->blocks[0]->stats.busy;
+
+    g_assert_true(busy->any);
+    g_assert_cmpuint(busy->offset, ==, page * PAGE);
+    g_assert_cmpint(busy->user.kind, ==, kind);
+    g_assert_cmpstr(busy->user.device, ==, device);
+}
+
+static void expect_count(Rig *rig, uint64_t mappings, uint64_t bytes)
+{
+    uint64_t counted[2];
+
+    guest_memfd_mappings_count(rig->blocks[0], &counted[0], &counted[1]);
+    g_assert_cmpuint(counted[0], ==, mappings);
+    g_assert_cmpuint(counted[1], ==, bytes);
+}
+
+static void test_user(void)
+{
+    const GuestMemfdUser ring = { GUEST_MEMFD_PAGE_USER_RING, "disk" };
+    const GuestMemfdUser buffer = { GUEST_MEMFD_PAGE_USER_MAPPING, "net" };
+    Rig *rig = start();
+    GuestMemfdBlock *block = rig->blocks[0];
+
+    g_assert_false(block->stats.busy.any);
+    g_assert_null(guest_memfd_busy_page_new(&block->stats.busy));
+    expect_count(rig, 0, 0);
+    g_assert_true(guest_memfd_mapping_add_for(block, 4 * PAGE + 8, PAGE, ring));
+    g_assert_true(guest_memfd_mapping_add_for(block, 7 * PAGE, 100, buffer));
+    g_assert_true(guest_memfd_mapping_add_for(block, 7 * PAGE, 100, buffer));
+    expect_count(rig, 3, PAGE + 200);
+    expect_busy(rig, 5, 1);
+    expect_user(rig, 5, GUEST_MEMFD_PAGE_USER_RING, "disk");
+    expect_busy(rig, 6, 4);
+    expect_user(rig, 7, GUEST_MEMFD_PAGE_USER_MAPPING, "net");
+    g_assert_true(guest_memfd_mapping_remove(block, 4 * PAGE + 8, PAGE));
+    g_assert_true(guest_memfd_mapping_remove(block, 7 * PAGE, 100));
+    g_assert_true(guest_memfd_mapping_remove(block, 7 * PAGE, 100));
+    g_assert_false(guest_memfd_mapping_remove(block, 7 * PAGE, 100));
+    expect_count(rig, 0, 0);
+
+    /* Nothing of QEMU's is in the way any more. */
+    rig->convert_fault = (RigFault) { .count = 1, .error = -EAGAIN };
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 2, 2), ==, -EAGAIN);
+    expect_user(rig, 2, GUEST_MEMFD_PAGE_USER_KERNEL, NULL);
+    rig_free(rig);
+}
+
+/* A mapping that begins far away, or among very many, has no name. */
+static void test_user_unknown(void)
+{
+    const GuestMemfdUser user = { GUEST_MEMFD_PAGE_USER_RING, "disk" };
+    const uint64_t group = 512, many = 3000;
+    Rig *rig = rig_new_simple(4 * group);
+    GuestMemfdBlock *block = rig->blocks[0];
+    uint64_t i;
+
+    rig->engine.retry_timeout_ms = 0;
+    g_assert_true(guest_memfd_mapping_add_for(block, 0, 4 * group * PAGE,
+                                              user));
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 2 * group - 1, 1), ==,
+                    -EAGAIN);
+    expect_user(rig, 2 * group - 1, GUEST_MEMFD_PAGE_USER_RING, "disk");
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 3 * group, 1), ==, -EAGAIN);
+    expect_user(rig, 3 * group, GUEST_MEMFD_PAGE_USER_MAPPING, NULL);
+    for (i = 1; i <= many; i++) {
+        g_assert_true(guest_memfd_mapping_add_for(block, 0, i, user));
+    }
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, group - 1, 1), ==, -EAGAIN);
+    for (i = 1; i <= many; i++) {
+        g_assert_true(guest_memfd_mapping_remove(block, 0, i));
+    }
+    g_assert_true(guest_memfd_mapping_remove(block, 0, 4 * group * PAGE));
+    rig_free(rig);
+}
+
 /* --- many at once ------------------------------------------------------ */
 
 static int held[PAGES];
@@ -311,6 +392,8 @@ int main(int argc, char **argv)
     g_test_add_func("/guest-memfd/mappings/groups", test_groups);
     g_test_add_func("/guest-memfd/mappings/waits", test_waits);
     g_test_add_func("/guest-memfd/mappings/rolled-back", test_rolled_back);
+    g_test_add_func("/guest-memfd/mappings/user", test_user);
+    g_test_add_func("/guest-memfd/mappings/user-unknown", test_user_unknown);
     g_test_add_func("/guest-memfd/mappings/race", test_race);
 
     return g_test_run();
