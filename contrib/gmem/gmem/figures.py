@@ -50,6 +50,14 @@ def time(nanoseconds):
     return scaled(nanoseconds, 1000, TIME_UNITS)
 
 
+def age(seconds):
+    """How long ago, in whole units."""
+    for unit, length in (('d', 86400), ('h', 3600), ('m', 60)):
+        if seconds >= length:
+            return f'{seconds // length:.0f} {unit} ago'
+    return f'{seconds:.0f} s ago'
+
+
 def share(part, whole):
     """Per cent; 0 and 100 are exact."""
     if not whole:

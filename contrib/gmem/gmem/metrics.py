@@ -125,6 +125,34 @@ def backend_gauges(samples):
     return memory, longest
 
 
+def user_gauges(samples):
+    """What keeps pages from becoming private."""
+    simple = [(name, GaugeMetricFamily(PREFIX + metric, text,
+                                       labels=['vm', 'backend']))
+              for name, metric, text in (
+                  ('mappings', 'mappings',
+                   'Pointers to shared memory that QEMU holds for devices.'),
+                  ('mapped', 'mapped_bytes',
+                   'Sum of the sizes of what these point to.'),
+                  ('assigned', 'assigned_bytes',
+                   'Bytes that assigned devices can access.'))]
+    busy = GaugeMetricFamily(
+        PREFIX + 'last_busy_timestamp_seconds',
+        'When a conversion last found a page in use, and what used it.',
+        labels=['vm', 'backend', 'user', 'device'])
+    for vm, sample in samples.items():
+        for backend in sample.backends:
+            for name, family in simple:
+                if getattr(backend, name) is not None:
+                    family.add_metric([vm, backend.name],
+                                      getattr(backend, name))
+            if backend.busy:
+                busy.add_metric([vm, backend.name, backend.busy.user,
+                                 backend.busy.device],
+                                sample.wall - backend.busy.age)
+    return *(family for _, family in simple), busy
+
+
 def state_gauges(samples):
     """What is true for a whole VM."""
     info = GaugeMetricFamily(
@@ -212,5 +240,6 @@ class Collector:
             took.add_metric([vm], seconds)
         samples = {vm: sample for vm, sample, _ in results if sample}
         yield from (up, took, *state_gauges(samples), offer_family(samples),
-                    *backend_gauges(samples), *counter_families(samples),
+                    *backend_gauges(samples), *user_gauges(samples),
+                    *counter_families(samples),
                     rejected_family(samples))

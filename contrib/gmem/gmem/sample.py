@@ -57,13 +57,29 @@ def add_up(parts):
 
 
 @dataclass(frozen=True)
+class Busy:
+    """A page that was in use when it was to be converted."""
+    offset: int
+    user: str
+    device: str
+    age: float          # in seconds
+
+    def who(self):
+        return f'{self.user} of {self.device}' if self.device else self.user
+
+
+@dataclass(frozen=True)
 class Backend:
-    """A block of guest memory."""
+    """A block of guest memory; None is what QEMU did not say."""
     name: str
     size: int
     private: int
     shared: int
     counters: dict
+    mappings: int = None
+    mapped: int = None
+    assigned: int = None
+    busy: Busy = None
 
 
 @dataclass(frozen=True)
@@ -79,13 +95,24 @@ class Sample:
         return add_up(backend.counters for backend in self.backends)
 
 
+def busy_of(said):
+    if not isinstance(said, dict) or not all(
+            is_number(said.get(name)) for name in ('offset', 'age-ms')):
+        return None
+    return Busy(said['offset'], str(said.get('user', '')),
+                str(said.get('device', '')), said['age-ms'] / 1000)
+
+
 def backend_of(said):
-    def whole(name):
-        value = said.get(name, 0)
-        return value if is_number(value) else 0
+    def whole(name, default=0):
+        value = said.get(name, default)
+        return value if is_number(value) else default
 
     return Backend(said['name'], whole('size'), whole('private-bytes'),
-                   whole('shared-bytes'), flatten(said.get('stats', {})))
+                   whole('shared-bytes'), flatten(said.get('stats', {})),
+                   whole('mappings', None), whole('mapped-bytes', None),
+                   whole('assigned-bytes', None),
+                   busy_of(said.get('last-busy')))
 
 
 def sample_of(info, time, wall):

@@ -14,6 +14,7 @@ from .rates import mean_ns
 TWO_COLUMNS = 76        # from this width on, tables stand in pairs
 GAP = 4
 NAME_MAX = 16
+RECENT = 10             # seconds
 
 DIRECTIONS = ('to-shared', 'to-private')
 MODES = ('default', 'zero', 'preserve')
@@ -73,7 +74,7 @@ def head(view, width):
 def policy(view):
     info = view.sample.info
     words = [('content-mode', 'policy'), ('on-unsupported', 'unsupported'),
-             ('in-place', 'in-place')]
+             ('in-place', 'in-place'), ('phase', 'phase')]
     said = [f'{short} {info[name]}' for name, short in words if name in info]
     if 'retry-timeout-ms' in info:
         said.append(f'retry {info["retry-timeout-ms"]} ms')
@@ -209,6 +210,35 @@ def trouble(view, width):
     return table.lines + (failed or [row('  failures', '0', '0', width)])
 
 
+def last_busy(view, width):
+    """The page that was in use last: why the guest gets EAGAIN."""
+    found = [(b.busy.age, b.name, b.busy) for b in view.sample.backends
+             if b.busy]
+    if not found:
+        return []
+    age, name, busy = min(found, key=lambda f: f[:2])
+    style = 'warn' if age < RECENT else ''
+    place = f'{short_name(name, NAME_MAX)}+{busy.offset:#x}'
+    return [row('LAST BUSY PAGE', '', figures.age(age), width, 'head'),
+            *([(f'  {text}'[:width], style)] for text in (place, busy.who()))]
+
+
+def in_use(view, width):
+    """Memory that cannot become private, or is pinned while it is shared."""
+    known = [b for b in view.sample.backends if b.mapped is not None]
+    if not known:
+        return []
+    lines = [row('IN USE', 'mapped', 'assigned', width, 'head')]
+    for b in known:
+        if b.mapped or b.assigned or len(known) == 1:
+            lines.append(row(f'  {short_name(b.name, NAME_MAX)}',
+                             figures.size(b.mapped), figures.size(b.assigned),
+                             width))
+    if len(lines) == 1:
+        lines.append(row('  nothing', '0', '0', width))
+    return lines + last_busy(view, width)
+
+
 def latency(view, width):
     total = view.sample.counters()
     peak = total.get(('time-max-ns',))
@@ -234,12 +264,13 @@ def pair(left, right, width):
 
 def body(view, width):
     if width < TWO_COLUMNS:
-        tables = conversions, latency, trouble, modes, origins
+        tables = conversions, latency, trouble, in_use, modes, origins
         return [line for table in tables for line in table(view, width)]
     column = (width - GAP) // 2
     left = (conversions(view, column) + latency(view, column) +
             origins(view, column))
-    right = modes(view, column) + trouble(view, column)
+    right = (modes(view, column) + trouble(view, column) +
+             in_use(view, column))
     return pair(left, right, column)
 
 

@@ -38,5 +38,13 @@ def backend(name='ram0', private=1 << 30, size=4 << 30, **changed):
             'stats': stats}
 
 
+def used_backend(name='ram0', **changed):
+    """One with devices, of which one had a page when it was to go."""
+    said = {'mappings': 3, 'mapped-bytes': 12288, 'assigned-bytes': 1 << 30,
+            'last-busy': {'offset': 0x4000, 'user': 'ring',
+                          'device': 'virtio-blk-pci', 'age-ms': 3400}}
+    return {**backend(name), **said, **changed}
+
+
 def info(*backends, **changed):
     return {**copy.deepcopy(INFO), 'backends': list(backends), **changed}

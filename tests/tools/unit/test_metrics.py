@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Metrics carry QEMU's numbers, and each sum means something."""
 
+import time
 import unittest
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from answers import EMPTY, STATS, backend, info
+from answers import EMPTY, STATS, backend, info, used_backend
 from gmem.metrics import Collector
 from gmem.source import SourceError
 
@@ -55,6 +56,16 @@ class TestMetrics(unittest.TestCase):
             self.assertEqual(
                 self.scrape.sum(f'conversions{name}_total', vm='one'),
                 2 * STATS['requests'], name)
+
+    def test_users(self):
+        scrape = Scrape(one=Fake(info(used_backend())))
+        self.assertEqual(scrape.sum('mappings', vm='one'), 3)
+        self.assertEqual(scrape.sum('mapped_bytes'), 12288)
+        self.assertEqual(scrape.sum('assigned_bytes'), 1 << 30)
+        self.assertLess(abs(scrape.sum('last_busy_timestamp_seconds',
+                                       user='ring', device='virtio-blk-pci')
+                            - time.time() + 3.4), 60)
+        self.assertIsNone(self.scrape.sum('mappings'))
 
     def test_units(self):
         self.assertAlmostEqual(

@@ -3,7 +3,7 @@
 
 import unittest
 
-from answers import EMPTY, backend, info
+from answers import EMPTY, backend, info, used_backend
 from gmem import figures, screen
 from gmem.rates import rates_between
 from gmem.sample import sample_of
@@ -43,6 +43,12 @@ class TestFigures(unittest.TestCase):
                              (4100, '4.1 us'), (24e6, '24.0 ms'),
                              (9e9, '9.0 s')):
             self.assertEqual(figures.time(number), text)
+
+    def test_age(self):
+        for seconds, text in ((0.3, '0 s ago'), (59, '59 s ago'),
+                              (3599, '59 m ago'), (7200, '2 h ago'),
+                              (9e5, '10 d ago')):
+            self.assertEqual(figures.age(seconds), text)
 
     def test_share(self):
         for part, whole, text in ((0, 0, '-'), (0, 9, '0%'), (9, 9, '100%'),
@@ -116,6 +122,26 @@ class TestScreen(unittest.TestCase):
         said = backend()
         del said['stats']['retries']
         self.assertNotIn('retries', shown(view_of(info(said)), 40))
+
+    def test_why_eagain(self):
+        text = shown(view_of(info(backend('ram0'), used_backend('ram1'))))
+        for part in ('IN USE', 'ram1', '12.0K', '1.0G', 'LAST BUSY PAGE',
+                     '3 s ago', 'ram1+0x4000', 'ring of virtio-blk-pci'):
+            self.assertIn(part, text)
+
+    def test_the_latest_is_shown(self):
+        late = {'offset': 0, 'user': 'kernel', 'age-ms': 70000}
+        text = shown(view_of(info(used_backend('ram0', **{'last-busy': late}),
+                                  used_backend('ram1'))))
+        self.assertIn('ring of', text)
+        text = shown(view_of(info(used_backend(**{'last-busy': late}))))
+        self.assertIn('1 m ago', text)
+        self.assertRegex(text, r'kernel *$')
+
+    def test_older_qemu_has_no_users(self):
+        self.assertNotIn('IN USE', shown(view_of(info(backend()))))
+        self.assertNotIn('LAST', shown(view_of(info(
+            used_backend(**{'last-busy': {'user': 'ring'}})))))
 
     def test_window(self):
         lines = [[(str(n), '')] for n in range(10)]
