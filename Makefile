@@ -10,8 +10,8 @@ export QEMU_TARBALL QEMU_SOURCE_URL LINUX_TARBALL LINUX_SOURCE_URL CONFIGURE PRE
 UNIT_TESTS := 'tests/unit/test-guest-memfd-*' libqemuutil.a
 QTESTS := 'tests/qtest/guest-memfd*-test' qemu-system-x86_64
 
-.PHONY: help demo build check check-tools check-libvirt check-libvirt-patches \
-	check-kvm check-defects shell-kvm demo-linux check-linux bench \
+.PHONY: help demo build check check-tools check-libvirt check-libvirt-newest \
+	check-libvirt-patches check-kvm check-defects shell-kvm demo-linux check-linux bench \
 	check-upstream check-upstream-series stock \
 	check-reliability fuzz sanitize sanitize-qtest mutation coverage \
 	install uninstall deb check-deb docs check-docs transcript \
@@ -42,6 +42,10 @@ check-tools: ## try gmem-top in a terminal, gmem-exporter with a real Prometheus
 check-libvirt: ## run our QEMU under libvirt 11.3, without installing it
 	@scripts/build qemu-system-x86_64
 	@tests/libvirt/check
+
+check-libvirt-newest: ## the same under Debian's newest libvirt, and virt-install
+	@scripts/build qemu-system-x86_64
+	@tests/libvirt/newest
 
 check-libvirt-patches: ## build libvirt with libvirt/patches, and run its tests
 	@scripts/build qemu-system-x86_64
