@@ -27,7 +27,7 @@
 
 /* Where KVM's leaves are with TCG, and the next block of leaves. */
 #define KVM_BASE            KVM_CPUID_SIGNATURE
-#define BLOCK_SIZE          0x100
+#define LEAVES              0x100
 
 static bool is_sw_protected(void)
 {
@@ -116,13 +116,13 @@ bool sw_protected_guest_cpuid(X86CPU *cpu, uint32_t index, uint32_t *eax,
 {
     uint32_t regs[4] = { };
 
-    if (index < KVM_BASE || index >= KVM_BASE + 2 * BLOCK_SIZE ||
+    if (index < KVM_BASE || index >= KVM_BASE + 2 * LEAVES ||
         !cpu->expose_kvm ||
         !sw_protected_guest_has_hypercall()) {
         return false;
     }
     if (!kvm_leaf(index, regs) &&
-        !own_leaf(index, KVM_BASE + BLOCK_SIZE, regs)) {
+        !own_leaf(index, KVM_BASE + LEAVES, regs)) {
         return false;
     }
     *eax = regs[0];
@@ -141,7 +141,7 @@ uint32_t sw_protected_guest_add_cpuid(struct kvm_cpuid_entry2 *entries,
     if (!is_sw_protected()) {
         return n;
     }
-    base += BLOCK_SIZE;
+    base += LEAVES;
     for (index = base; own_leaf(index, base, regs); index++) {
         entries[n++] = (struct kvm_cpuid_entry2) {
             .function = index,
