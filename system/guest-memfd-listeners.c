@@ -23,11 +23,14 @@ bool guest_memfd_has_listeners(const GuestMemfdBlock *block)
            !QLIST_EMPTY(&block->attributes->rdl_list);
 }
 
-static bool intersect(const RamDiscardListener *rdl, uint64_t offset,
+/* Listeners do not see memory in setup. */
+static bool intersect(const GuestMemfdBlock *block,
+                      const RamDiscardListener *rdl, uint64_t offset,
                       uint64_t size, MemoryRegionSection *section)
 {
     *section = *rdl->section;
-    return memory_region_section_intersect_range(section, offset, size);
+    return !guest_memfd_block_in_setup(block) &&
+           memory_region_section_intersect_range(section, offset, size);
 }
 
 /* Stops before @end; NULL is the end of the list.  What fails is reported. */
@@ -37,14 +40,11 @@ static void notify_discard_until(GuestMemfdBlock *block, uint64_t offset,
     RamDiscardListener *rdl;
     MemoryRegionSection section;
 
-    if (guest_memfd_block_in_setup(block)) {
-        return;
-    }
     QLIST_FOREACH(rdl, &block->attributes->rdl_list, next) {
         if (rdl == end) {
             return;
         }
-        if (intersect(rdl, offset, size, &section)) {
+        if (intersect(block, rdl, offset, size, &section)) {
             rdl->notify_discard(rdl, &section);
         }
     }
@@ -62,7 +62,7 @@ static void notify_again_until(GuestMemfdBlock *block, uint64_t offset,
         if (rdl == end) {
             return;
         }
-        if (intersect(rdl, offset, size, &section)) {
+        if (intersect(block, rdl, offset, size, &section)) {
             ret = rdl->notify_populate(rdl, &section);
         }
         if (ret && ret != -EEXIST) {
@@ -93,7 +93,7 @@ int guest_memfd_notify_discard(GuestMemfdBlock *block, uint64_t offset,
     int ret;
 
     QLIST_FOREACH(rdl, &block->attributes->rdl_list, next) {
-        if (!intersect(rdl, offset, size, &section)) {
+        if (!intersect(block, rdl, offset, size, &section)) {
             continue;
         }
         ret = rdl->notify_discard(rdl, &section);
@@ -112,11 +112,8 @@ int guest_memfd_notify_populate(GuestMemfdBlock *block, uint64_t offset,
     MemoryRegionSection section;
     int ret;
 
-    if (guest_memfd_block_in_setup(block)) {
-        return 0;
-    }
     QLIST_FOREACH(rdl, &block->attributes->rdl_list, next) {
-        if (!intersect(rdl, offset, size, &section)) {
+        if (!intersect(block, rdl, offset, size, &section)) {
             continue;
         }
         ret = rdl->notify_populate(rdl, &section);

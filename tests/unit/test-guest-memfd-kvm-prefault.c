@@ -21,7 +21,7 @@ static Rig *start(Rig *rig)
     kvm_pre_fault_memory_supported = true;
     vcpu_prefaults_at_most = 0;
     vcpu_prefault_error = 0;
-    rig->engine.launched = true;
+    guest_memfd_engine_set_phase(&rig->engine, GUEST_MEMFD_PHASE_RUNNING);
     return rig;
 }
 
