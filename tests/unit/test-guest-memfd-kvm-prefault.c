@@ -9,6 +9,7 @@
 #include "qemu/memfd.h"
 #include "qemu/units.h"
 #include "qapi/error.h"
+#include "system/guest-memfd-launch.h"
 #include "system/kvm.h"
 #include "guest-memfd-fake-vm.h"
 
