@@ -40,8 +40,18 @@ int guest_memfd_request_decode(GuestMemfdRequest *req, hwaddr gpa,
     return 0;
 }
 
+/* No stale private byte may reach the host by default. */
+static GuestMemfdContentMode auto_mode(const GuestMemfdOffer *offer,
+                                       GuestMemfdDirection direction)
+{
+    return direction == GUEST_MEMFD_DIRECTION_TO_SHARED &&
+           !offer->hides_private_bytes ? GUEST_MEMFD_CONTENT_MODE_ZERO :
+                                         GUEST_MEMFD_CONTENT_MODE_DEFAULT;
+}
+
 /* The mode of a policy; never zero to private, see below. */
 static GuestMemfdContentMode policy_mode(GuestMemfdContentPolicy policy,
+                                         const GuestMemfdOffer *offer,
                                          GuestMemfdDirection direction)
 {
     switch (policy) {
@@ -50,8 +60,8 @@ static GuestMemfdContentMode policy_mode(GuestMemfdContentPolicy policy,
     case GUEST_MEMFD_CONTENT_POLICY_PRESERVE:
         return GUEST_MEMFD_CONTENT_MODE_PRESERVE;
     case GUEST_MEMFD_CONTENT_POLICY_AUTO:
+        return auto_mode(offer, direction);
     case GUEST_MEMFD_CONTENT_POLICY_ZERO:
-        /* No stale private byte may reach the host by default. */
         return direction == GUEST_MEMFD_DIRECTION_TO_SHARED ?
                GUEST_MEMFD_CONTENT_MODE_ZERO :
                GUEST_MEMFD_CONTENT_MODE_DEFAULT;
@@ -66,6 +76,7 @@ static GuestMemfdContentMode policy_mode(GuestMemfdContentPolicy policy,
  * @binding: the mode must be kept or refused.
  */
 static GuestMemfdContentMode wanted_mode(const GuestMemfdQuestion *q,
+                                         const GuestMemfdOffer *offer,
                                          bool *binding)
 {
     *binding = true;
@@ -85,9 +96,9 @@ static GuestMemfdContentMode wanted_mode(const GuestMemfdQuestion *q,
 
     *binding = q->on_unsupported == GUEST_MEMFD_UNSUPPORTED_ACTION_REFUSE;
     if (q->block_policy != GUEST_MEMFD_CONTENT_POLICY_AUTO) {
-        return policy_mode(q->block_policy, q->direction);
+        return policy_mode(q->block_policy, offer, q->direction);
     }
-    return policy_mode(q->manager_policy, q->direction);
+    return policy_mode(q->manager_policy, offer, q->direction);
 }
 
 static GuestMemfdRealisation realisation(const GuestMemfdQuestion *q,
@@ -122,7 +133,7 @@ GuestMemfdDecision guest_memfd_decide(const GuestMemfdQuestion *q,
                                       const GuestMemfdOffer *offer)
 {
     bool binding, downgraded = false;
-    GuestMemfdContentMode mode = wanted_mode(q, &binding);
+    GuestMemfdContentMode mode = wanted_mode(q, offer, &binding);
     GuestMemfdRealisation how;
 
     /* A guest that does not trust the VMM cannot rely on its zeros. */
@@ -137,7 +148,7 @@ GuestMemfdDecision guest_memfd_decide(const GuestMemfdQuestion *q,
             return refused(mode, -EOPNOTSUPP);
         }
         downgraded = true;
-        mode = policy_mode(GUEST_MEMFD_CONTENT_POLICY_AUTO, q->direction);
+        mode = auto_mode(offer, q->direction);
         how = realisation(q, offer, mode);
     }
 

@@ -48,6 +48,7 @@ struct KvmGuestMemfdInPlace {
 static struct {
     KvmGuestMemfdProbe probe;
     bool two_backings;
+    bool hides_private_bytes;       /* does the guest's platform */
 } kvm_guest_memfd = {
     .probe.why = "KVM has not been probed",
 };
@@ -57,6 +58,7 @@ static void probe(MachineState *ms)
     const ConfidentialGuestSupportClass *cgsc =
         CONFIDENTIAL_GUEST_SUPPORT_GET_CLASS(ms->cgs);
 
+    kvm_guest_memfd.hides_private_bytes = cgsc->hides_private_bytes;
     kvm_guest_memfd.probe = kvm_guest_memfd_probe_kernel(
         kvm_guest_memfd_kernel());
     if (kvm_guest_memfd.probe.in_place && !cgsc->converts_in_place) {
@@ -326,6 +328,7 @@ static GuestMemfdProvider *in_place_new(void)
     provider->type = modes ? GUEST_MEMFD_PROVIDER_TYPE_KVM_CONTENT_MODES :
                              GUEST_MEMFD_PROVIDER_TYPE_KVM_IN_PLACE;
     provider->offer.preserve_until_final = !modes && probe->keeps_bytes;
+    provider->offer.hides_private_bytes = kvm_guest_memfd.hides_private_bytes;
     set_offer(GUEST_MEMFD_PROVIDER_KVM_IN_PLACE(obj), probe);
     return provider;
 }

@@ -36,11 +36,15 @@ typedef enum GuestMemfdIntent {
  *     Default to either side is never refused.
  * @preserve_until_final: to-private keeps the bytes by the kernel in the
  *     phases setup and populate, whatever @how says.
+ * @hides_private_bytes: the host cannot read private bytes, whatever becomes
+ *     of the page: the platform encrypts them, or clears them.  There is no
+ *     need to zero them then.
  */
 typedef struct GuestMemfdOffer {
     GuestMemfdRealisation how[GUEST_MEMFD_DIRECTION__MAX]
                              [GUEST_MEMFD_CONTENT_MODE__MAX];
     bool preserve_until_final;
+    bool hides_private_bytes;
 } GuestMemfdOffer;
 
 /* Input of the decision about the contents. */

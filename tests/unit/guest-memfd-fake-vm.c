@@ -104,6 +104,8 @@ void guest_memfd_ram_block_unlock(RAMBlock *rb)
     qemu_mutex_unlock(&block_of(rb)->lock);
 }
 
+bool vm_hides_private_bytes;
+
 static bool init(bool require, bool converts, bool two_backings)
 {
     bool in_place;
@@ -112,6 +114,7 @@ static bool init(bool require, bool converts, bool two_backings)
     vm_guest_says(false);
     current_machine->cgs->require_guest_memfd = require;
     vm_guest_class()->converts_in_place = converts;
+    vm_guest_class()->hides_private_bytes = vm_hides_private_bytes;
     vm_guest_class()->memory_starts_shared = true;
     in_place = kvm_guest_memfd_init(current_machine, two_backings);
     g_assert_true(source->allowed == &kvm_allowed);

@@ -18,6 +18,9 @@
 #define VM_PAGES    (FAKE_MEMORIES * FAKE_PAGES)
 
 
+/* Of the platform of VMs that are new. */
+extern bool vm_hides_private_bytes;
+
 /* Probing, as QEMU does it when the VM is new. */
 bool vm_init(bool two_backings);
 /* One whose launch populates private memory. */

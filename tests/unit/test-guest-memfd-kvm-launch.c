@@ -132,6 +132,30 @@ static void test_without_modes(void)
     end(rig);
 }
 
+/* A platform that encrypts memory leaves nothing to clear. */
+static void test_hidden_bytes(void)
+{
+    static const struct { bool hides; const char *log; } cases[] = {
+        { false, "a: discard 1+1\na: to-shared 1+1 default\na: remap 1+1\n" },
+        { true, "a: to-shared 1+1 default\na: remap 1+1\n" },
+    };
+    unsigned i;
+
+    for (i = 0; i < ARRAY_SIZE(cases); i++) {
+        Rig *rig;
+
+        vm_hides_private_bytes = cases[i].hides;
+        rig = vm_in_setup(0, 0);
+        g_assert_cmpint(guest_memfd_seal(&error_abort), ==, 0);
+        guest_memfd_finish();
+        g_string_truncate(fake.log, 0);
+        g_assert_cmpuint(vm_ask(1, 1, 0), ==, 0);
+        fake_expect_log(cases[i].log);
+        end(rig);
+    }
+    vm_hides_private_bytes = false;
+}
+
 /* Guest-physical memory in two blocks is two units. */
 static void test_two_blocks(void)
 {
@@ -265,6 +289,7 @@ int main(int argc, char **argv)
     static const struct { const char *path; void (*test)(void); } tests[] = {
         { "content-modes", test_content_modes },
         { "without-modes", test_without_modes },
+        { "hidden-bytes", test_hidden_bytes },
         { "two-blocks", test_two_blocks },
         { "no-memory", test_no_memory },
         { "refused", test_refused },

@@ -29,6 +29,7 @@ typedef enum Voice {
     GUEST_PRESERVE,
     LAUNCH_POPULATE,
     POLICY_AUTO,
+    POLICY_AUTO_HIDDEN,     /* the host cannot read private bytes */
     POLICY_DEFAULT,
     POLICY_ZERO,
     POLICY_PRESERVE,
@@ -54,6 +55,7 @@ static const Row table[GUEST_MEMFD_DIRECTION__MAX][VOICE__MAX] = {
         [GUEST_ZERO]      = { ZERO, EMULATE },
         [GUEST_PRESERVE]  = { PRESERVE, REFUSE },
         [POLICY_AUTO]     = { ZERO, EMULATE },
+        [POLICY_AUTO_HIDDEN] = { DEFAULT, NEVER },
         [POLICY_DEFAULT]  = { DEFAULT, NEVER },
         [POLICY_ZERO]     = { ZERO, EMULATE },
         [POLICY_PRESERVE] = { PRESERVE, AS_TOLD },
@@ -63,6 +65,7 @@ static const Row table[GUEST_MEMFD_DIRECTION__MAX][VOICE__MAX] = {
         [GUEST_PRESERVE]  = { PRESERVE, REFUSE },
         [LAUNCH_POPULATE] = { PRESERVE, REFUSE },
         [POLICY_AUTO]     = { DEFAULT, NEVER },
+        [POLICY_AUTO_HIDDEN] = { DEFAULT, NEVER },
         [POLICY_DEFAULT]  = { DEFAULT, NEVER },
         [POLICY_ZERO]     = { DEFAULT, NEVER },
         [POLICY_PRESERVE] = { PRESERVE, AS_TOLD },
@@ -90,14 +93,20 @@ static const Voice policy_voice[GUEST_MEMFD_CONTENT_POLICY__MAX] = {
 
 /* --- what follows from it ---------------------------------------------- */
 
-static const Row *row_for(const GuestMemfdQuestion *q)
+static Voice auto_voice(const GuestMemfdOffer *offer)
+{
+    return offer->hides_private_bytes ? POLICY_AUTO_HIDDEN : POLICY_AUTO;
+}
+
+static const Row *row_for(const GuestMemfdQuestion *q,
+                          const GuestMemfdOffer *offer)
 {
     const Voice in_order[] = {
         guest_voice[q->intent],
         launch_voice[q->direction][q->origin],
         policy_voice[q->block_policy],
         policy_voice[q->manager_policy],
-        POLICY_AUTO,
+        auto_voice(offer),
     };
     unsigned i = 0;
 
@@ -138,7 +147,7 @@ static GuestMemfdDecision no(GuestMemfdContentMode mode, int error)
 static GuestMemfdDecision downgrade(const GuestMemfdQuestion *q,
                                     const GuestMemfdOffer *offer)
 {
-    const Row *row = &table[q->direction][POLICY_AUTO];
+    const Row *row = &table[q->direction][auto_voice(offer)];
     GuestMemfdRealisation how = offer->how[q->direction][row->mode];
 
     return yes(row->mode, how == REFUSED ? EMULATED : how, true);
@@ -147,7 +156,7 @@ static GuestMemfdDecision downgrade(const GuestMemfdQuestion *q,
 static GuestMemfdDecision expected(const GuestMemfdQuestion *q,
                                    const GuestMemfdOffer *offer)
 {
-    const Row *row = row_for(q);
+    const Row *row = row_for(q, offer);
     GuestMemfdRealisation how = host_can(q, offer, row->mode);
 
     if (row->not_offered == NONSENSE) {
@@ -217,7 +226,7 @@ static unsigned digit(unsigned *number, unsigned base)
     return d;
 }
 
-#define OFFERS      (2 * (2 * 3 * 3) * (2 * 3 * 3))
+#define OFFERS      (2 * 2 * (2 * 3 * 3) * (2 * 3 * 3))
 #define QUESTIONS   (GUEST_MEMFD_DIRECTION__MAX * GUEST_MEMFD_INTENT__MAX * \
                      GUEST_MEMFD_ORIGIN__MAX * GUEST_MEMFD_PHASE__MAX * \
                      GUEST_MEMFD_CONTENT_POLICY__MAX * \
@@ -226,8 +235,11 @@ static unsigned digit(unsigned *number, unsigned base)
 
 static GuestMemfdOffer nth_offer(unsigned n)
 {
-    GuestMemfdOffer offer = { .preserve_until_final = digit(&n, 2) };
+    GuestMemfdOffer offer = { };
     int direction;
+
+    offer.preserve_until_final = digit(&n, 2);
+    offer.hides_private_bytes = digit(&n, 2);
 
     for (direction = 0; direction < GUEST_MEMFD_DIRECTION__MAX; direction++) {
         GuestMemfdRealisation *how = offer.how[direction];
@@ -290,6 +302,15 @@ static const GuestMemfdOffer in_place = {
     .preserve_until_final = true,
 };
 
+/* The same for a platform that encrypts memory. */
+static const GuestMemfdOffer encrypted = {
+    .how = {
+        [SHARED]  = { KERNEL, EMULATED, REFUSED },
+        [PRIVATE] = { KERNEL, REFUSED, REFUSED },
+    },
+    .hides_private_bytes = true,
+};
+
 typedef struct Case {
     const char *name;
     const GuestMemfdOffer *offer;
@@ -309,6 +330,10 @@ static const Case cases[] = {
       { SHARED, FINAL }, { ZERO, KERNEL } },
     { "to-shared/unspecified-is-zero-by-qemu", &in_place,
       { SHARED, FINAL }, { ZERO, EMULATED } },
+    { "to-shared/unspecified-is-default-if-hidden", &encrypted,
+      { SHARED, FINAL }, { DEFAULT, KERNEL } },
+    { "to-shared/zero-though-hidden", &encrypted,
+      { SHARED, POLICY(ZERO), FINAL }, { ZERO, EMULATED } },
     { "to-shared/zero", &content_modes,
       { SHARED, INTENT(ZERO) }, { ZERO, KERNEL } },
     { "to-shared/zero-by-qemu", &in_place,
