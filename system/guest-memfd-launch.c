@@ -31,7 +31,7 @@ static MemoryRegion *find_part(GuestMemfdEngine *engine, hwaddr gpa,
 {
     GuestMemfdSection s;
 
-    if (engine->find_section(engine, gpa, size, &s)) {
+    if (size && engine->find_section(engine, gpa, size, &s)) {
         if (s.gpa == gpa && s.block) {
             part->block = s.block;
             part->gpa = gpa;
@@ -56,9 +56,9 @@ int guest_memfd_populate(hwaddr gpa, uint64_t size, const void *source,
         .contents = contents,
         .type = type,
     };
-    int ret = 0;
+    int ret;
 
-    while (size && !ret) {
+    do {
         MemoryRegion *mr = find_part(engine, gpa, size, &part, errp);
 
         if (!mr) {
@@ -70,7 +70,7 @@ int guest_memfd_populate(hwaddr gpa, uint64_t size, const void *source,
         gpa += part.size;
         size -= part.size;
         part.source = source ? (const uint8_t *)part.source + part.size : NULL;
-    }
+    } while (size && !ret);
     return ret;
 }
 

@@ -53,6 +53,20 @@ static struct {
     .probe.why = "KVM has not been probed",
 };
 
+static bool has_modes(const KvmGuestMemfdProbe *probe)
+{
+    return probe->modes[GUEST_MEMFD_DIRECTION_TO_SHARED] |
+           probe->modes[GUEST_MEMFD_DIRECTION_TO_PRIVATE];
+}
+
+/* What a launch populates has to be there when it is private. */
+static bool can_populate(const KvmGuestMemfdProbe *probe)
+{
+    return has_modes(probe) ?
+           probe->modes[GUEST_MEMFD_DIRECTION_TO_PRIVATE] &
+           KVM_GUEST_MEMFD_FLAG_PRESERVE : probe->keeps_bytes;
+}
+
 static void probe(MachineState *ms)
 {
     const ConfidentialGuestSupportClass *cgsc =
@@ -61,7 +75,9 @@ static void probe(MachineState *ms)
     kvm_guest_memfd.hides_private_bytes = cgsc->hides_private_bytes;
     kvm_guest_memfd.probe = kvm_guest_memfd_probe_kernel(
         kvm_guest_memfd_kernel());
-    if (kvm_guest_memfd.probe.in_place && !cgsc->converts_in_place) {
+    if (kvm_guest_memfd.probe.in_place &&
+        (!cgsc->converts_in_place ||
+         (cgsc->launch_memory && !can_populate(&kvm_guest_memfd.probe)))) {
         kvm_guest_memfd.probe.in_place = false;
         kvm_guest_memfd.probe.why = "this guest's launch needs a second copy "
                                     "of its initial memory";
@@ -319,8 +335,7 @@ static GuestMemfdProvider *in_place_new(void)
     const KvmGuestMemfdProbe *probe = &kvm_guest_memfd.probe;
     Object *obj = object_new(TYPE_GUEST_MEMFD_PROVIDER_KVM_IN_PLACE);
     GuestMemfdProvider *provider = GUEST_MEMFD_PROVIDER(obj);
-    bool modes = probe->modes[GUEST_MEMFD_DIRECTION_TO_SHARED] |
-                 probe->modes[GUEST_MEMFD_DIRECTION_TO_PRIVATE];
+    bool modes = has_modes(probe);
 
     provider->reason = g_strdup(probe->why);
     provider->can_be_off = kvm_guest_memfd.two_backings;

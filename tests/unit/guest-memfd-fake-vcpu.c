@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "hw/boards.h"
+#include "qemu/module.h"
 #include "system/confidential-guest-support.h"
 #include "system/kvm.h"
 #include "guest-memfd-fake-vm.h"
@@ -24,6 +25,7 @@ MachineState *current_machine = &machine;
 
 void vm_guest_says(bool guest_says)
 {
+    module_call_init(MODULE_INIT_QOM);
     object_unref(OBJECT(machine.cgs));
     machine.cgs = CONFIDENTIAL_GUEST_SUPPORT(
         object_new(guest_says ? TYPE_CONFIDENTIAL_GUEST_SUPPORT :

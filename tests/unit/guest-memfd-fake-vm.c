@@ -12,7 +12,6 @@
 #include "hw/boards.h"
 #include "qapi/error.h"
 #include "qemu/bitmap.h"
-#include "qemu/module.h"
 #include "qemu/units.h"
 #include "system/accel-blocker.h"
 #include "system/address-spaces.h"
@@ -110,7 +109,6 @@ static bool init(bool require, bool converts, bool two_backings)
 {
     bool in_place;
 
-    module_call_init(MODULE_INIT_QOM);
     vm_guest_says(false);
     current_machine->cgs->require_guest_memfd = require;
     vm_guest_class()->converts_in_place = converts;

@@ -51,9 +51,10 @@ static int launch_memory(ConfidentialGuestSupport *cgs, hwaddr gpa,
 static Rig *vm_in_setup(uint64_t to_shared, uint64_t to_private)
 {
     fake_in_place(to_shared, to_private);
+    vm_guest_says(false);
+    vm_guest_class()->launch_memory = launch_memory;
     g_assert_true(vm_init(false));
     vm_guest_class()->memory_starts_shared = false;
-    vm_guest_class()->launch_memory = launch_memory;
     launch_error = 0;
     bql_lock();
     return vm_new(ON_OFF_AUTO_AUTO);
@@ -132,6 +133,27 @@ static void test_without_modes(void)
     end(rig);
 }
 
+/* A kernel that may lose the bytes on the way cannot launch in place. */
+static void test_cannot_populate(void)
+{
+    static const struct { uint64_t to_private; bool loses, in_place; } cases[] =
+    {
+        { FLAG_PRESERVE, false, true },
+        { FLAG_PRESERVE, true, false },
+        { 0, false, false },
+    };
+    unsigned i;
+
+    vm_guest_says(false);
+    vm_guest_class()->launch_memory = launch_memory;
+    for (i = 0; i < ARRAY_SIZE(cases); i++) {
+        fake_in_place(FLAG_ZERO | FLAG_PRESERVE, cases[i].to_private);
+        fake.lie = cases[i].loses ? LIE_FORGETS : LIE_NONE;
+        g_assert_cmpint(vm_init(true), ==, cases[i].in_place);
+        fake_end();
+    }
+}
+
 /* A platform that encrypts memory leaves nothing to clear. */
 static void test_hidden_bytes(void)
 {
@@ -191,6 +213,9 @@ static void test_no_memory(void)
     expect_error(populate(VM_PAGES, 1, ZEROS, NULL, &err), -EINVAL,
                  "[0x10000, +0x1000) cannot be populated: no guest memory is "
                  "there", &err);
+    expect_error(populate(0, 0, ZEROS, NULL, &err), -EINVAL,
+                 "[0x0, +0x0) cannot be populated: no guest memory is there",
+                 &err);
     expect_error(populate(VM_PAGES - 1, 2, ZEROS, NULL, &err), -EINVAL,
                  "[0x10000, +0x1000) cannot be populated: no guest memory is "
                  "there", &err);
@@ -289,6 +314,7 @@ int main(int argc, char **argv)
     static const struct { const char *path; void (*test)(void); } tests[] = {
         { "content-modes", test_content_modes },
         { "without-modes", test_without_modes },
+        { "cannot-populate", test_cannot_populate },
         { "hidden-bytes", test_hidden_bytes },
         { "two-blocks", test_two_blocks },
         { "no-memory", test_no_memory },
