@@ -28,7 +28,7 @@ uint64_t vfio_discard_granularity(const VFIOContainer *bcontainer,
            ram_discard_manager_get_min_granularity(rdm, mr);
 }
 
-/* What could not be unmapped the last time may be mapped still. */
+/* A range that could not be unmapped the last time may be mapped still. */
 int vfio_discard_map(VFIOContainer *bcontainer, hwaddr iova, uint64_t size,
                      void *vaddr, bool readonly, MemoryRegion *mr)
 {

@@ -6,22 +6,17 @@
  * To be preloaded into a QEMU with an assigned device.  The guest says what
  * is to be done, in lines on its serial port:
  *
- *   iommu-count name=NAME       the calls since the last such line, the mappings
- *                               and the memory of now are reported in one
+ *   iommu-count name=NAME       calls since the last such line, mappings and
+ *                               memory now are reported in one line
  *   iommu-fail call=map|unmap nth=N errno=E       the Nth such call fails
  *
  * IOMMU_CALLS=no-split plays a kernel that cannot unmap a part of a mapping.
- * IOMMU_LOCKED=KIB limits what may be locked, as for a user who is not root.
- * IOMMU_FAIL=map|unmap,N,E is like the line, from the start.
  */
 
 #include "qemu/osdep.h"
-#include <linux/capability.h>
 #include <linux/iommufd.h>
 #include <linux/vfio.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
@@ -56,8 +51,10 @@ static int real_ioctl(int fd, unsigned long request, void *arg)
 
 /* --- the mappings that there are --------------------------------------- */
 
-/* Of pages below LIMIT: all of guest memory.  The first one of each begins it. */
-static enum __attribute__((packed)) { NOT, BEGINS, GOES_ON } pages[LIMIT / PAGE];
+enum { NOT, BEGINS, GOES_ON };
+
+/* Of all guest memory: is the page the first one of a mapping? */
+static uint8_t pages[LIMIT / PAGE];
 
 static void insert(uint64_t iova, uint64_t size)
 {
@@ -260,34 +257,9 @@ PUBLIC ssize_t writev(int fd, const struct iovec *iov, int n)
     return ret;
 }
 
-static void limit_locked(uint64_t kib)
-{
-    struct __user_cap_header_struct header = {
-        .version = _LINUX_CAPABILITY_VERSION_3,
-    };
-    struct __user_cap_data_struct data[2];
-    struct rlimit limit = { kib * 1024, kib * 1024 };
-
-    g_assert(!setrlimit(RLIMIT_MEMLOCK, &limit));
-    g_assert(!syscall(SYS_capget, &header, data));
-    data[0].effective &= ~(1u << CAP_IPC_LOCK);
-    data[0].permitted &= ~(1u << CAP_IPC_LOCK);
-    g_assert(!syscall(SYS_capset, &header, data));
-}
-
 static void __attribute__((constructor)) start(void)
 {
-    const char *calls = getenv("IOMMU_CALLS"), *locked = getenv("IOMMU_LOCKED");
-    const char *fails = getenv("IOMMU_FAIL");
-    char call[8];
-    unsigned nth;
-    int error;
+    const char *calls = getenv("IOMMU_CALLS");
 
     no_split = calls && !strcmp(calls, "no-split");
-    if (locked) {
-        limit_locked(g_ascii_strtoull(locked, NULL, 10));
-    }
-    if (fails && sscanf(fails, "%7[a-z],%u,%d", call, &nth, &error) == 3) {
-        fail(call, nth, error);
-    }
 }

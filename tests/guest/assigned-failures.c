@@ -4,8 +4,8 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * Every other page of a range is private.  All of it is converted then, which
- * takes one call for each of the others, and one of these fails: the guest is
- * told so, all is as before, and the same request succeeds afterwards.
+ * takes one call for each of the others, and one of these fails: the guest
+ * gets an error, all is as before, and the same request succeeds afterwards.
  */
 
 #include "guest.h"

@@ -8,7 +8,7 @@
  * of shared pages only: QEMU's NVMe waits for pages that it cannot map.  The
  * 4 KiB that its Identify command writes are just lost there.
  *
- * What begins with "iommu-" is for tests/guest-memfd/iommu-calls.c.
+ * Lines that begin with "iommu-" are for tests/guest-memfd/iommu-calls.c.
  */
 
 #include "guest.h"
@@ -213,7 +213,7 @@ static uint64_t neighbours(uint64_t *state, struct range range,
     return n;
 }
 
-/* What Identify wrote, or the zeros that were there before. */
+/* The bytes that Identify wrote, or the zeros that were there before. */
 static void check_identified(uint64_t gpa)
 {
     uint64_t i, bad = 0;
@@ -291,7 +291,7 @@ static unsigned wait_plugged(unsigned bus)
     return bdf;
 }
 
-/* What the device takes from memory is in its buffer, and then in a page. */
+/* The device loads a page into its buffer, and stores that in another one. */
 static void edu_check(uint64_t shared, uint64_t private)
 {
     uint64_t generation = next_generation();

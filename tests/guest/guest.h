@@ -251,7 +251,7 @@ void defects_run(void);
 void pam_set(unsigned reg, uint8_t value);
 
 /* pci.c: a function is bus << 8 | slot << 3, an id is device << 16 | vendor */
-#define PCI_NONE        ~0u
+#define PCI_NONE        (~0u)
 
 uint32_t pci_read(unsigned bdf, unsigned reg);
 void pci_write(unsigned bdf, unsigned reg, uint32_t value);

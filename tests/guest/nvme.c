@@ -6,7 +6,6 @@
 
 #include "guest.h"
 
-#define CAP             0x00
 #define CC              0x14
 #define CSTS            0x1c
 #define AQA             0x24
@@ -42,8 +41,8 @@ struct completion {
 };
 
 struct queue {
-    volatile struct command *commands;
-    volatile struct completion *completions;
+    volatile struct command *commands;          /* read by the device */
+    volatile struct completion *completions;    /* written by it */
     unsigned tail, head, phase, in_flight;
     unsigned number;
 };
@@ -91,7 +90,7 @@ static void submit(struct queue *q, const struct command *command)
 /* The status of the next command that ends, or -1: none in that time. */
 static int complete(struct queue *q, uint64_t wait_us)
 {
-    volatile struct completion *c = &q->completions[q->head];
+    volatile struct completion *c = &q->completions[q->head]; /* see above */
     uint64_t end = clock_us() + wait_us;
     int status;
 
@@ -138,7 +137,7 @@ bool nvme_init(unsigned bdf)
     const uint32_t shape = (DEPTH - 1) << 16 | 1;
 
     base = pci_enable(bdf);
-    stride = 4 << (*(volatile uint64_t *)base >> 32 & 15);  /* CAP.DSTRD */
+    stride = 4 << (mem_read(base) >> 32 & 15);  /* CAP.DSTRD */
     reg_write(CC, 0);
     if (!wait_ready(0)) {
         return false;

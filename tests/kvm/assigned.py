@@ -6,10 +6,13 @@ import os
 import re
 import tempfile
 
+import refusals
 from l1 import Inner
 
 NVME, EDU = '0000:00:06.0', '0000:00:05.0'
 BACK_ENDS = ('type1', 'iommufd')
+# A kernel that cannot unmap a part of a mapping.
+MORE = (('in-place', 'iommufd+no-split'),)
 IDS = 'vfio-pci.ids=1234:11e8,1b36:0010'
 PRELOAD = 'LD_PRELOAD=/lib/iommu-calls.so '
 
@@ -20,7 +23,8 @@ LIMIT = MAPPINGS + MEMSLOTS + 128 * 256     # and a dimm's
 PARAMETERS = (IDS, f'vfio_iommu_type1.dma_entry_limit={LIMIT}')
 
 DISK = 64 << 20
-FIGURES = ('maps', 'unmaps', 'us', 'failed', 'mappings', 'free', 'locked')
+FIGURES = ('maps', 'unmaps', 'us', 'failed', 'mappings', 'free', 'locked',
+           'pinned')
 
 
 def missing(config):
@@ -30,6 +34,13 @@ def missing(config):
             return None
     return ('the cached subset of Linux has neither drivers/iommu nor '
             'drivers/vfio')
+
+
+def cases(settings):
+    """Settings and back ends, each of which has a machine of its own."""
+    return [(setting, back_end) for setting in settings
+            if setting != 'in-place-only' for back_end in BACK_ENDS] + [
+                case for case in MORE if case[0] in settings]
 
 
 class Disk:
@@ -104,25 +115,112 @@ async def talk(inner, back_end):
     return await inner.until('done')
 
 
-async def assigned_row(l1, tap, setting, back_end, count=1000, seconds=5):
+def check_calls(tap, name, back_end, figures):
+    """Nothing is mapped or unmapped that is not converted."""
+    whole = back_end == 'iommufd'
+    start, private, shared = (figures[key] for key in (
+        'start', '2m-to-private', '2m-to-shared'))
+    tap.result(start['mappings'] <= 10 if whole else
+               start['mappings'] >= MAPPINGS,
+               f'{name}: {start["mappings"]} mappings for 512 MiB')
+    tap.result(start['maps'] <= (50 if whole else MAPPINGS + 2000),
+               f'{name}: firmware does not map all memory again: '
+               f'{start["maps"]} calls until the guest speaks')
+    tap.result((private['maps'], private['unmaps']) == (0, 1) and
+               (shared['maps'], shared['unmaps']) ==
+               (1 if whole else 512, 0),
+               f'{name}: 2 MiB: 1 call to unmap, {shared["maps"]} to map',
+               f'{private} {shared}')
+    alternate = figures['alternate-to-private']
+    tap.result(not alternate['maps'],
+               f'{name}: no neighbour is mapped again by '
+               f'{alternate["unmaps"]} calls', str(alternate))
+
+
+def check_pinned(tap, name, figures):
+    """The kernel counts in locked, or in pinned, by back end."""
+    pinned = [figures[key]['locked'] + figures[key]['pinned'] for key in (
+        'start', '64m-to-private', '64m-to-shared')]
+    tap.result(pinned[0] - pinned[1] == 64 << 10 and pinned[2] == pinned[0],
+               f'{name}: shared memory is pinned and no other: '
+               f'{pinned[0]} KiB, then {pinned[1]}, then {pinned[2]}')
+
+
+def check_failures(tap, name, inner, said):
+    failed = [r for r in inner.records if r['kind'] == 'iommu' and
+              r['name'] == 'failed']
+    once = [line for line in said if 'vfio_container_dma_unmap() failed: ' in
+            line and 'the device can still access the memory' in line]
+    tap.result(len(failed) == 16 and all(r['failed'] == '1' for r in failed) and
+               len(once) == 1,
+               f'{name}: {len(failed)} calls failed, and QEMU reports once '
+               'that it cannot unmap', f'{failed}\n{once}')
+
+
+async def assigned_row(l1, tap, setting, back_end, seconds):
     """All that happens to a guest with an assigned device, in one run."""
+    kind, _, mode = back_end.partition('+')
     name = f'{setting}, {back_end}'
     start = len(l1.lines)
-    inner = Inner(l1, 1, 1, f'cases=assigned count={count} '
-                  f'seconds={seconds}', options(back_end), environment=PRELOAD)
+    environment = PRELOAD + (f'IOMMU_CALLS={mode} ' if mode else '')
+    inner = Inner(l1, 1, 1, f'cases=assigned count=1000 seconds={seconds}',
+                  options(kind), environment=environment)
     async with inner:
-        done = await talk(inner, back_end)
+        done = await talk(inner, kind)
         await inner.finish()
     bad = [r['line'] for r in inner.records if r['kind'] == 'fail']
     for record in inner.records:
-        if record['kind'].startswith(('assigned', 'iommu')):
+        if record['kind'] in ('iommu', 'assigned-time', 'assigned-alternate',
+                              'assigned-storm-over'):
             tap.say(f'{name}: {record["line"]}')
     tap.result(done['mismatches'] == '0' and not bad and inner.status == 1,
                f'{name}: every byte is as promised, and private pages are '
                'out of reach', '\n'.join(bad[:20]) or str(inner.status))
-    said = [line for line in l1.lines[start:] if 'vfio' in line.lower() or
-            'qemu' in line.lower()]
-    tap.say(f'{name}: {said}')
+    check_calls(tap, name, back_end, figures(inner))
+    check_pinned(tap, name, figures(inner))
+    check_failures(tap, name, inner, l1.lines[start:])
+
+
+MACHINE = ('-machine q35,smm=off -m 512M,slots=1,maxmem=1G -S '
+           '-device pcie-root-port,id=port0,chassis=1,slot=1')
+DEVICE = f'-device vfio-pci,host={NVME}'
+CAPABILITIES = '{"execute":"qmp_capabilities"}'
+END = '{"execute":"query-status"}{"execute":"quit"}'
+ADD_DEVICE = ('{"execute":"device_add","arguments":{"driver":"vfio-pci",'
+              f'"host":"{EDU}","bus":"port0"' '}}')
+ADD_MEMORY = ('{"execute":"object-add","arguments":{"qom-type":'
+              '"memory-backend-memfd-private","id":"dimm","size":134217728}}'
+              '{"execute":"device_add","arguments":{"driver":"pc-dimm",'
+              '"id":"dimm0","memdev":"dimm"}}')
+TOO_MANY = 'the IOMMU has room for '
+ENTRIES = '/sys/module/vfio_iommu_type1/parameters/dma_entry_limit'
+
+
+async def with_limit(l1, limit, device, commands):
+    await l1.type(f'echo {limit} > {ENTRIES}')
+    return await refusals.start(l1, f'{MACHINE} {device}',
+                                CAPABILITIES + commands + END)
+
+
+async def limit_row(l1, tap, setting):
+    """Mappings run out: before the start, and in a VM that runs."""
+    status, said = await with_limit(l1, 65535, DEVICE, '')
+    remedy = re.search(r'dma_entry_limit=(\d+)', said)
+    tap.result(status == 1 and TOO_MANY in said and bool(remedy) and
+               'iommufd' in said,
+               f'{setting}, type1: too few mappings are refused before the '
+               f'start: {remedy and remedy[0]}', said)
+    status, said = await with_limit(l1, 65535, '', ADD_DEVICE)
+    tap.result(status == 0 and TOO_MANY in said and '"prelaunch"' in said,
+               f'{setting}, type1: device_add, too, and the VM lives', said)
+    status, said = await with_limit(l1, MAPPINGS + MEMSLOTS, DEVICE, ADD_MEMORY)
+    tap.result(status == 0 and TOO_MANY in said and '"prelaunch"' in said,
+               f'{setting}, type1: memory that needs more is not plugged in, '
+               'and the VM lives', said)
+    status, said = await with_limit(l1, remedy and remedy[1], DEVICE,
+                                    ADD_MEMORY)
+    tap.result(status == 0 and '"error"' not in said,
+               f'{setting}, type1: with the remedy both are', said)
 
 
 async def faults_row(l1, tap, setting):
@@ -137,5 +235,8 @@ async def faults_row(l1, tap, setting):
 
 
 async def rows(l1, tap, setting, back_end, seconds):
-    await assigned_row(l1, tap, setting, back_end, seconds=seconds)
-    await faults_row(l1, tap, setting)
+    if (setting, back_end) == ('in-place', 'type1'):
+        await limit_row(l1, tap, setting)
+        await l1.type(f'echo {LIMIT} > {ENTRIES}')
+    await assigned_row(l1, tap, setting, back_end, seconds)
+    await faults_row(l1, tap, f'{setting}, {back_end}')

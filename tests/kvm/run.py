@@ -28,7 +28,6 @@ import refusals
 import rows
 import writers
 from machine import Failure
-from rows import PROVIDERS
 from tapout import TapOut
 
 
@@ -190,8 +189,7 @@ async def run(arguments, tap):
           if case[0] in settings)]
     await asyncio.gather(*others, *(
         one(run_assigned, setting, back_end)
-        for setting in settings if setting in PROVIDERS
-        for back_end in assigned.BACK_ENDS))
+        for setting, back_end in assigned.cases(settings)))
 
 
 def main():

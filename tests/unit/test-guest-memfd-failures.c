@@ -229,7 +229,7 @@ static void test_listener_refuses(void)
     rig_free(rig);
 }
 
-/* What cannot be unmapped is not converted; the others map it again. */
+/* Pages that cannot be unmapped are not converted; others map them again. */
 static void unmapping_fails(int error)
 {
     Rig *rig = rig_one_block();
