@@ -99,7 +99,8 @@ int guest_memfd_notify_discard(GuestMemfdBlock *block, uint64_t offset,
         ret = rdl->notify_discard(rdl, &section);
         if (ret) {
             notify_again_until(block, offset, size, QLIST_NEXT(rdl, next));
-            return ret;
+            /* A device that holds on to it is like one that has it mapped. */
+            return ret == -EBUSY ? -EAGAIN : ret;
         }
     }
     return 0;
