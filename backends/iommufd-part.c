@@ -6,7 +6,7 @@
  * IOMMU_IOAS_UNMAP removes whole mappings only.  The kernel can cut them where
  * it serves VFIO's version 1 containers: in the IOAS that IOMMU_VFIO_IOAS has
  * set, if IOMMU_OPTION_HUGE_PAGES is 0 there, which is possible as long as
- * nothing is mapped (Linux 6.2 to 7.3).  What is beside the range stays mapped
+ * nothing is mapped (Linux 7.3 does).  What is beside the range stays mapped
  * meanwhile.  Accesses of mediated devices to the mapping prevent cutting.
  */
 
