@@ -42,6 +42,7 @@ struct KvmGuestMemfdInPlace {
 
     /* Flags that may be sent, by direction; changes with the phase. */
     uint64_t modes[GUEST_MEMFD_DIRECTION__MAX];
+    uid_t owner;            /* of the files */
 };
 
 /* Of this process's one VM; written once by kvm_init(). */
@@ -235,23 +236,42 @@ static bool looks_present(const GuestMemfdBlock *block, uint64_t offset,
     return n > pages / 2;
 }
 
-/* One ioctl for neighbouring groups. */
-static void prefault_present(const GuestMemfdSection *s)
+/* The end of the memory from @offset on that one ioctl is to map. */
+static uint64_t present_end(const GuestMemfdBlock *block, uint64_t offset,
+                            uint64_t end)
+{
+    const uint64_t start = offset;
+
+    end = MIN(end, start + GUEST_MEMFD_SLICE_BYTES);
+    while (offset < end) {
+        uint64_t part = MIN(PREFAULT_GROUP - offset % PREFAULT_GROUP,
+                            end - offset);
+
+        if (!looks_present(block, offset, part)) {
+            break;
+        }
+        offset += part;
+    }
+    return offset;
+}
+
+/* As a conversion, this ends when the vCPU has to stop. */
+static void prefault_present(GuestMemfdEngine *engine,
+                             const GuestMemfdSection *s)
 {
     const uint64_t end = s->offset + s->size;
-    uint64_t offset, part, first = s->offset;
+    uint64_t offset = s->offset, to;
 
-    for (offset = s->offset; offset < end; offset += part) {
-        part = MIN(PREFAULT_GROUP - offset % PREFAULT_GROUP, end - offset);
-        if (looks_present(s->block, offset, part)) {
-            continue;
-        }
-        kvm_guest_memfd_prefault(current_cpu, s->gpa + first - s->offset,
-                                 offset - first);
-        first = offset + part;
+    while (offset < end && (!engine->interrupted ||
+                            engine->interrupted(engine) ==
+                            GUEST_MEMFD_INTERRUPT_NONE)) {
+        to = present_end(s->block, offset, end);
+        kvm_guest_memfd_prefault(current_cpu, s->gpa + offset - s->offset,
+                                 to - offset);
+        /* The next pages are not there, or are for another ioctl. */
+        offset = to > offset ? to :
+                 QEMU_ALIGN_DOWN(offset, PREFAULT_GROUP) + PREFAULT_GROUP;
     }
-    kvm_guest_memfd_prefault(current_cpu, s->gpa + first - s->offset,
-                             end - first);
 }
 
 static void prefault_sections(hwaddr gpa, uint64_t size)
@@ -262,7 +282,7 @@ static void prefault_sections(hwaddr gpa, uint64_t size)
 
     while (gpa < end && engine->find_section(engine, gpa, end - gpa, &s)) {
         if (s.block) {
-            prefault_present(&s);
+            prefault_present(engine, &s);
         }
         gpa = s.gpa + s.size;
         if (s.mr) {
@@ -274,14 +294,16 @@ static void prefault_sections(hwaddr gpa, uint64_t size)
 /*
  * The guest is about to use a small range that it asks for.  Of a large one it
  * may never use the most, e.g. of a pool of bounce buffers: only what has been
- * used before is mapped.  See docs/devel/performance.md for the figures.
+ * used before is mapped.  See docs/devel/performance.md for the figures.  Where
+ * QEMU runs as another user by now, mincore() says that everything is there.
  */
 static void in_place_prefault(GuestMemfdProvider *provider, hwaddr gpa,
                               uint64_t size)
 {
     if (size <= PREFAULT_GROUP) {
         kvm_guest_memfd_prefault(current_cpu, gpa, size);
-    } else {
+    } else if (geteuid() ==
+               GUEST_MEMFD_PROVIDER_KVM_IN_PLACE(provider)->owner) {
         prefault_sections(gpa, size);
     }
 }
@@ -337,6 +359,7 @@ static GuestMemfdProvider *in_place_new(void)
     GuestMemfdProvider *provider = GUEST_MEMFD_PROVIDER(obj);
     bool modes = has_modes(probe);
 
+    GUEST_MEMFD_PROVIDER_KVM_IN_PLACE(obj)->owner = geteuid();
     provider->reason = g_strdup(probe->why);
     provider->can_be_off = kvm_guest_memfd.two_backings;
     provider->huge_pages = probe->huge_pages;

@@ -146,7 +146,7 @@ static void test_others(void)
 /* --- large requests ------------------------------------------------------ */
 
 #define GROUP   (2 * MiB)
-#define LARGE   (5 * GROUP)
+#define LARGE   (40 * GROUP)
 #define AT      (16 * GROUP)
 
 static GuestMemfdBlock large;
@@ -175,30 +175,77 @@ static void expect_large(Rig *rig, hwaddr gpa, uint64_t size,
     fake_expect_log(log);
 }
 
-/* Memory that the guest has not used is not allocated. */
-static void test_large(void)
+static Rig *start_large(void)
 {
     Rig *rig = start(vm_new_in_place(BOTH, FLAG_PRESERVE));
     int fd = qemu_memfd_create("large", LARGE, false, 0, 0, &error_abort);
 
     large.host = mmap(NULL, LARGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     g_assert_true(large.host != MAP_FAILED);
+    close(fd);
     rig->engine.find_section = find_large;
+    return rig;
+}
+
+static void end_large(Rig *rig)
+{
+    munmap(large.host, LARGE);
+    vm_free(rig);
+}
+
+static void use(unsigned group, unsigned groups)
+{
+    memset(large.host + group * GROUP, 1, groups * GROUP);
+}
+
+/* Memory that the guest has not used is not allocated. */
+static void test_large(void)
+{
+    Rig *rig = start_large();
 
     expect_large(rig, AT, LARGE, "");
-    memset(large.host, 1, GROUP);
-    memset(large.host + 2 * GROUP, 1, 2 * GROUP);
+    use(0, 1);
+    use(2, 2);
     expect_large(rig, AT, LARGE, "v: prefault 8192+512\n"
                                  "v: prefault 9216+1024\n");
     expect_large(rig, AT - GROUP, LARGE + GROUP, "v: prefault 8192+512\n"
                                                  "v: prefault 9216+1024\n");
     expect_large(rig, AT + GROUP / 2, 2 * GROUP,
                  "v: prefault 8448+256\nv: prefault 9216+256\n");
+    expect_large(rig, AT + GROUP * 3 / 2, 2 * GROUP,
+                 "v: prefault 9216+768\n");
     /* Not large. */
     expect_large(rig, AT + GROUP, GROUP, "v: prefault 8704+512\n");
-    munmap(large.host, LARGE);
-    close(fd);
-    vm_free(rig);
+    end_large(rig);
+}
+
+/* An ioctl is for a slice at most, so that the vCPU can be stopped. */
+static void test_slices(void)
+{
+    Rig *rig = start_large();
+
+    use(3, 37);
+    expect_large(rig, AT, LARGE, "v: prefault 9728+8192\n"
+                                 "v: prefault 17920+8192\n"
+                                 "v: prefault 26112+2560\n");
+    end_large(rig);
+}
+
+static unsigned asked;
+
+static GuestMemfdInterrupt stop_after_first(GuestMemfdEngine *engine)
+{
+    return asked++ ? GUEST_MEMFD_INTERRUPT_RESET : GUEST_MEMFD_INTERRUPT_NONE;
+}
+
+static void test_interrupted(void)
+{
+    Rig *rig = start_large();
+
+    use(0, 40);
+    rig->engine.interrupted = stop_after_first;
+    expect_large(rig, AT, LARGE, "v: prefault 8192+8192\n");
+    end_large(rig);
 }
 
 int main(int argc, char **argv)
@@ -213,6 +260,8 @@ int main(int argc, char **argv)
         { "not-offered", test_not_offered },
         { "others", test_others },
         { "large", test_large },
+        { "large/slices", test_slices },
+        { "large/interrupted", test_interrupted },
     };
     unsigned i;
 
