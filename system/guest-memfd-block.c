@@ -203,6 +203,8 @@ bool guest_memfd_block_next_run(const GuestMemfdBlock *block, bool shared,
                                 uint64_t *size)
 {
     const unsigned long *bitmap = block->record;
+    /* One page more than a slice takes, which shows that it ends there. */
+    const unsigned long most = page_of(block->engine->slice_bytes) + 1;
     const unsigned long last = page_of(end);
     unsigned long from = page_of(*offset), to;
 
@@ -212,8 +214,9 @@ bool guest_memfd_block_next_run(const GuestMemfdBlock *block, bool shared,
         if (from >= last) {
             return false;
         }
-        to = shared ? find_next_zero_bit(bitmap, last, from)
-                    : find_next_bit(bitmap, last, from);
+        to = from + MIN(most, last - from);
+        to = shared ? find_next_zero_bit(bitmap, to, from)
+                    : find_next_bit(bitmap, to, from);
         /* A request can cover a block twice that is mapped twice. */
         from = find_next_zero_bit(block->scratch.changed, to, from);
         if (from < to) {

@@ -343,6 +343,79 @@ static void bench_mapping(void)
     rig_free(rig);
 }
 
+/* All memory of a large guest, as its boot may ask for; the bitmap only. */
+static void bench_boot(void)
+{
+    const uint64_t bytes = 64 * GiB;
+    Rig *rig = machine(TYPE_BENCH_PROVIDER, bytes);
+
+    measure(rig, 0, bytes, 20, false);
+    printf("  \"64 GiB\": { \"to-private\": %" PRId64
+           ", \"to-shared\": %" PRId64 " },\n",
+           at(&samples[TO_PRIVATE], 50), at(&samples[TO_SHARED], 50));
+    rig_free(rig);
+}
+
+#define VCPUS_MAX       8
+#define VCPU_REQUESTS   20000
+
+typedef struct Vcpu {
+    QemuThread thread;
+    Rig *rig;
+    uint64_t gpa;
+    int64_t cpu_ns;
+} Vcpu;
+
+static int64_t thread_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return t.tv_sec * NANOSECONDS_PER_SECOND + t.tv_nsec;
+}
+
+static void *vcpu_run(void *opaque)
+{
+    Vcpu *vcpu = opaque;
+    unsigned i;
+
+    vcpu->cpu_ns = thread_ns();
+    for (i = 0; i < VCPU_REQUESTS; i++) {
+        time_one(vcpu->rig, i & 1 ? TO_SHARED : TO_PRIVATE, vcpu->gpa,
+                 2 * MiB);
+    }
+    vcpu->cpu_ns = thread_ns() - vcpu->cpu_ns;
+    return NULL;
+}
+
+/* CPU time of a request, while @n vCPUs convert ranges of one block. */
+static int64_t time_vcpus(unsigned n)
+{
+    Rig *rig = machine(TYPE_BENCH_PROVIDER, VCPUS_MAX * 2 * MiB);
+    Vcpu vcpus[VCPUS_MAX];
+    int64_t sum = 0;
+    unsigned i;
+
+    for (i = 0; i < n; i++) {
+        vcpus[i] = (Vcpu) { .rig = rig, .gpa = i * 2 * MiB };
+        qemu_thread_create(&vcpus[i].thread, "vcpu", vcpu_run, &vcpus[i],
+                           QEMU_THREAD_JOINABLE);
+    }
+    for (i = 0; i < n; i++) {
+        qemu_thread_join(&vcpus[i].thread);
+        sum += vcpus[i].cpu_ns;
+    }
+    rig_free(rig);
+    return sum / n / VCPU_REQUESTS;
+}
+
+static void bench_vcpus(void)
+{
+    printf("  \"2 MiB, CPU time\": { \"1 vCPU\": %" PRId64
+           ", \"8 vCPUs\": %" PRId64 " },\n", time_vcpus(1),
+           time_vcpus(VCPUS_MAX));
+}
+
 int main(int argc, char **argv)
 {
     bool check = argc == 2 && g_str_equal(argv[1], "--check");
@@ -357,6 +430,8 @@ int main(int argc, char **argv)
     bench_zeroing();
     bench_slices();
     bench_mapping();
+    bench_boot();
+    bench_vcpus();
     printf("  \"met\": %s\n}\n", all_met ? "true" : "false");
     return check && !all_met ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -223,6 +223,29 @@ static void test_looking(void)
     g_assert_cmpfloat(spread.most, <=, FLAT * spread.least);
 }
 
+/* Each slice of one long run costs the same, however much comes after it. */
+static void test_whole(void)
+{
+    static const uint64_t sizes[] = { 1, 4, 16, 64, 256 };
+    Spread spread = { };
+    unsigned i;
+
+    for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+        Rig *rig = machine(sizes[i] * GiB);
+        const GuestMemfdRequest req = rig_request(TO_PRIVATE, UNSPECIFIED, 0,
+            sizes[i] * GiB / page_size());
+
+        cost = (Cost) { };
+        g_assert_cmpint(guest_memfd_engine_convert(&rig->engine, &req, NULL),
+                        ==, 0);
+        add_to_spread(&spread, (double)cost.blocks / sizes[i]);
+        rig_free(rig);
+    }
+    g_test_message("%.0f to %.0f basic blocks a GiB", spread.least,
+                   spread.most);
+    g_assert_cmpfloat(spread.most, <=, FLAT * spread.least);
+}
+
 /* Nor does the length of a run matter, but for its slices. */
 static void test_lengths(void)
 {
@@ -316,6 +339,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/guest-memfd/scale/runs", test_runs);
     g_test_add_func("/guest-memfd/scale/looking", test_looking);
+    g_test_add_func("/guest-memfd/scale/whole", test_whole);
     g_test_add_func("/guest-memfd/scale/lengths", test_lengths);
     g_test_add_func("/guest-memfd/scale/touched", test_touched);
     g_test_add_func("/guest-memfd/scale/large-mapping", test_large_mapping);
