@@ -17,6 +17,14 @@
 #define KEPT        GUEST_MEMFD_ATTR_PRESERVE
 #define BOTH        (FLAG_ZERO | FLAG_PRESERVE)
 
+/* The C library's is hidden by this. */
+static uid_t user;
+
+uid_t geteuid(void)
+{
+    return user;
+}
+
 static Rig *start(Rig *rig)
 {
     kvm_pre_fault_memory_supported = true;
@@ -248,6 +256,20 @@ static void test_interrupted(void)
     end_large(rig);
 }
 
+/* The kernel tells others than the file's owner that all is there. */
+static void test_other_user(void)
+{
+    Rig *rig = start_large();
+
+    use(0, 40);
+    user = 1000;
+    expect_large(rig, AT, LARGE, "");
+    expect_large(rig, AT, GROUP, "v: prefault 8192+512\n");
+    user = 0;
+    expect_large(rig, AT, 2 * GROUP, "v: prefault 8192+1024\n");
+    end_large(rig);
+}
+
 int main(int argc, char **argv)
 {
     static const struct { const char *path; void (*test)(void); } tests[] = {
@@ -262,6 +284,7 @@ int main(int argc, char **argv)
         { "large", test_large },
         { "large/slices", test_slices },
         { "large/interrupted", test_interrupted },
+        { "large/other-user", test_other_user },
     };
     unsigned i;
 
