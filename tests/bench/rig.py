@@ -45,8 +45,7 @@ SIZES = {4: '4 KiB', 64: '64 KiB', 2048: '2 MiB', 65536: '64 MiB',
 def row(setting, record):
     phases = {phase: int(record[phase]) for phase in PHASES}
     return {'setting': setting, 'kib': int(record['kib']),
-            'pattern': record['pattern'], 'vcpus': int(record['vcpus']),
-            **phases, 'round-trip': sum(phases.values())}
+            'pattern': record['pattern'], **phases, 'round-trip': sum(phases.values())}
 
 
 def case_of(one):
@@ -54,8 +53,6 @@ def case_of(one):
     words = [SIZES[one['kib']]]
     if one['pattern'] != 'uniform':
         words.append(one['pattern'])
-    if one['vcpus'] > 1:
-        words.append(f'{one["vcpus"]} vCPUs')
     return ', '.join(words)
 
 
@@ -66,24 +63,24 @@ def name_of(one):
 class Machine(l1.L1):
     """A rig in which one instruction takes one nanosecond, on any host."""
 
-    def __init__(self, name, cpus=1, initrd=INITRD):
+    def __init__(self, name, initrd=INITRD):
         setting, self.inner, self.policy = SETTINGS[name]
         super().__init__(QEMU, KERNEL, initrd, setting, PARAMETERS)
-        self.argv += [*ICOUNT, '-smp', str(cpus), '-m', '5G']
+        self.argv += [*ICOUNT, '-smp', '1', '-m', '5G']
         self.name = name
         self.firmware = initrd == INITRD
 
-    def guest(self, words, vcpus=1, memory='1056M', extra=()):
+    def guest(self, words, memory='1056M', extra=()):
         """The command that runs the bare-metal guest."""
         argv = [self.inner, '-accel', 'kvm', '-L', '/firmware',
-                '-m', memory, '-smp', str(vcpus),
+                '-m', memory,
                 '-object', 'sw-protected-guest,id=cgs0', '-machine',
                 'q35,smm=off,confidential-guest-support=cgs0',
                 '-device', 'isa-debug-exit,iobase=0xf4,iosize=4',
                 '-nodefaults', '-display', 'none', '-no-reboot',
                 '-chardev', 'file,id=com1,path=/dev/ttyS0',
                 '-serial', 'chardev:com1', '-kernel', '/payload.elf',
-                '-append', f'via=hypercall backends=1 vcpus={vcpus} {words}']
+                '-append', f'via=hypercall backends=1 {words}']
         if self.firmware:
             # The unchanged QEMU does not get through SeaBIOS.
             argv += ['-bios', '/firmware.bin']
@@ -92,9 +89,9 @@ class Machine(l1.L1):
                                 f'content-mode={self.policy}']
         return shlex.join([*argv, *extra])
 
-    async def bench(self, words, vcpus=1):
+    async def bench(self, words):
         """A row for each size: ticks for each phase, and in all."""
-        records = await self.run(self.guest(f'cases=bench {words}', vcpus))
+        records = await self.run(self.guest(f'cases=bench {words}'))
         return [row(self.name, record) for record in records
                 if record['kind'] == 'bench']
 
