@@ -11,7 +11,7 @@ UNIT_TESTS := 'tests/unit/test-guest-memfd-*' libqemuutil.a
 QTESTS := 'tests/qtest/guest-memfd*-test' qemu-system-x86_64
 
 .PHONY: help demo build check check-tools check-libvirt check-libvirt-newest \
-	check-libvirt-patches check-kvm check-defects shell-kvm demo-linux check-linux bench \
+	check-libvirt-patches check-kvm check-defects shell-kvm demo-linux check-linux bench figures \
 	check-upstream check-upstream-series stock \
 	check-reliability fuzz sanitize sanitize-qtest mutation coverage \
 	install uninstall deb check-deb docs check-docs transcript \
@@ -78,6 +78,10 @@ bench: ## build, and measure conversions and requests (prints JSON)
 		tests/qtest/guest-memfd-load-test 'tests/guest/*' >&2
 	@$(MAKE) -s -C tests/guest OUT=$(CURDIR)/build/guest >&2
 	@BENCH="$(BENCH)" tests/bench/run
+
+figures: ## measure, and write the table of README.md
+	@scripts/build tests/guest-memfd/guest-memfd-bench
+	@tests/bench/figures
 
 check-reliability: ## sanitizers, fuzzing, mutations, coverage, a debug kernel
 	@scripts/build $(UNIT_TESTS) $(QTESTS)
