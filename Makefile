@@ -12,7 +12,7 @@ QTESTS := 'tests/qtest/guest-memfd*-test' qemu-system-x86_64
 
 .PHONY: help demo build check check-tools check-libvirt check-libvirt-newest \
 	check-libvirt-patches check-kvm check-defects shell-kvm demo-linux check-linux bench figures \
-	check-upstream check-upstream-series stock \
+	check-builds check-upstream check-upstream-series stock \
 	check-reliability fuzz sanitize sanitize-qtest mutation coverage \
 	install uninstall deb check-deb docs check-docs transcript \
 	export-patches check-patches clean distclean
@@ -106,6 +106,9 @@ mutation: ## break the product in many ways: a test must notice each
 coverage: ## print the lines and branches that the tests reach
 	@scripts/build $(UNIT_TESTS) $(QTESTS)
 	@tests/reliability/coverage
+
+check-builds: ## compile without KVM, for aarch64, for debugging, with clang
+	@tests/builds/check $(NAMES)
 
 check-upstream: ## run QEMU's own unit and x86_64 qtest suites on our build
 	@tests/upstream/check
