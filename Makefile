@@ -4,17 +4,18 @@
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-export QEMU_TARBALL QEMU_SOURCE_URL LINUX_TARBALL LINUX_SOURCE_URL CONFIGURE PREFIX DESTDIR
+export QEMU_TARBALL QEMU_SOURCE_URL LINUX_TARBALL LINUX_SOURCE_URL CONFIGURE CONFIGURATION PREFIX DESTDIR
 
 # The build from which the instrumented ones take commands and libraries.
 UNIT_TESTS := 'tests/unit/test-guest-memfd-*' libqemuutil.a
+FULL_QTESTS := 'tests/qtest/guest-memfd-virtio-test'
 QTESTS := 'tests/qtest/guest-memfd*-test' qemu-system-x86_64
 
 .PHONY: help demo build check check-tools check-libvirt check-libvirt-newest \
 	check-libvirt-patches check-kvm check-defects shell-kvm demo-linux check-linux bench figures \
 	check-builds check-upstream check-upstream-series stock \
 	check-reliability fuzz sanitize sanitize-qtest mutation coverage \
-	install uninstall deb check-deb docs check-docs transcript \
+	install uninstall deb check-deb check-deb-full docs check-docs transcript \
 	export-patches check-patches clean distclean
 
 help: ## print this list
@@ -23,6 +24,7 @@ help: ## print this list
 	@echo "QEMU_TARBALL=FILE takes QEMU's source from FILE instead of the mirror"
 	@echo "QEMU_SOURCE_URL=\"URL...\" asks these addresses before the mirror"
 	@echo "CONFIGURE=\"...\" adds options to QEMU's configure"
+	@echo "CONFIGURATION=quick installs and packages the build of make build"
 
 demo: ## build, and run the guest demonstration
 	@scripts/build qemu-system-x86_64 'tests/guest/*'
@@ -130,18 +132,23 @@ transcript: ## a new user's first half hour, done and written down
 	@tests/docs/first-half-hour
 
 install: ## install below DESTDIR/PREFIX (/usr/local), beside any other QEMU
-	@scripts/build qemu-system-x86_64
+	@scripts/build --packaged
 	@scripts/install
 
 uninstall: ## remove what `make install` put below DESTDIR/PREFIX
 	@scripts/install --uninstall
 
 deb: ## make a Debian package: build/qemu-gmem_*.deb
-	@scripts/build qemu-system-x86_64
+	@scripts/build --packaged
 	@scripts/build-docs
 	@scripts/deb
 
-check-deb: deb ## try the Debian package in a new Debian beside Debian's QEMU
+check-deb: export CONFIGURATION = quick
+check-deb: deb ## try a package of the quick build in a new Debian
+	@tests/run packages package
+
+check-deb-full: deb ## try the package that users get, beside Debian's QEMU
+	@scripts/build qemu-system-x86_64 $(FULL_QTESTS)
 	@tests/run packages
 
 export-patches: ## write the commits of build/src to patches/

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Configure and build a QEMU tree: ours, and the pristine one beside it, with
-# the same options.  Source it after lib.sh.
+# the same options; ours with those of packaging/features, too.  Source it after
+# lib.sh.
 # shellcheck shell=bash
 
 FIRMWARE=(/usr/share/qemu /usr/share/seabios /usr/lib/ipxe/qemu)
@@ -22,6 +23,18 @@ CONFIGURE_OPTIONS=(
     --enable-multiprocess --enable-replication --enable-keyring
     --enable-plugins --enable-slirp
 )
+
+# The options of packaging/features.  QEMU finds its modules from where it is.
+full_options() {
+    printf '%s\n' --prefix=/usr --libdir=/usr/lib/qemu-gmem --libexecdir=/usr/lib/qemu \
+        --sysconfdir=/etc --localstatedir=/var
+    awk -F'\t' '!/^#/ { print "--enable-" $1 }' "$ROOT/packaging/features"
+}
+
+full_packages() { awk -F'\t' '!/^#/ && $2 != "-" { print $2 }' "$ROOT/packaging/features" | tr ' ' '\n'; }
+
+# Modules, which are beside the program.
+modules_of() { all_targets "$1" | sed -n 's/^\([^/]*\.so\): .*/\1/p'; }
 
 # configure_tree SOURCE DIRECTORY PKGVERSION; CONFIGURE holds further options.
 configure_tree() {

@@ -6,6 +6,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 BUILD=$ROOT/build
 SRC=$BUILD/src              # QEMU + hooks + links to the overlay, a git tree
 QEMU=$BUILD/qemu            # where it is built
+FULL=$BUILD/full            # where it is built with what Debian's QEMU has
 DOWNLOADS=$BUILD/downloads  # kept by `make clean`
 CACHE=$ROOT/../shared/cache # pinned copies, where the network has none
 
@@ -48,6 +49,15 @@ take_lock() {
 release_lock() {
     exec 9>&-
     unset GMEM_LOCK_HELD
+}
+
+# The build that is installed and packaged: CONFIGURATION is full, or quick.
+packaged_build() {
+    case ${CONFIGURATION:-full} in
+    full) printf '%s' "$FULL" ;;
+    quick) printf '%s' "$QEMU" ;;
+    *) die "CONFIGURATION=$CONFIGURATION is neither full nor quick" "leave it out for full" ;;
+    esac
 }
 
 # Print the last line of a growing log from time to time.  Waits without a

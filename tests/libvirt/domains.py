@@ -3,6 +3,7 @@
 """Domains of examples/libvirt under TCG, from their start to their end: prints TAP."""
 
 import contextlib
+import os
 import re
 import sys
 from pathlib import Path
@@ -66,6 +67,10 @@ class Checks:
                     'starts, and virsh reads query-guest-memfd', info)
         self.result(self.policy('content-mode') == 'auto',
                     'virsh reads the policy')
+        if 'LIBVIRT_SANDBOX' in os.environ:
+            status = Path(f'/proc/{self.domain.qemu_pid()}/status').read_text()
+            self.result('\nSeccomp:\t2\n' in status,
+                        'its system calls are filtered', status)
         error = raises(self.domain.virsh_qmp, 'qom-set', path=MANAGER,
                        property='content-mode', value='nonsense')
         self.result('nonsense' in error and
