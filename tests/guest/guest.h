@@ -3,7 +3,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Guest memory, all of it shared at first:
+ * Guest memory, all of it shared at first, or made so by confidential.c:
  *
  *   0x00100000  this program
  *   0x00425000  bounce buffers of the device's COPY, one for each vCPU,
@@ -84,7 +84,11 @@ enum cases {
     CASES_SVM,
     CASES_ASSIGNED,
     CASES_BENCH,
+    CASES_PLATFORM,
 };
+
+/* Which one launched the guest; PLATFORM_NONE: it starts shared. */
+enum platform { PLATFORM_NONE, PLATFORM_SNP, PLATFORM_TDX };
 
 /* Pages that are in the wanted state already, cases=bench. */
 enum pattern { PATTERN_UNIFORM, PATTERN_ALTERNATE, PATTERN_RANDOM };
@@ -109,6 +113,8 @@ struct options {
     unsigned backends;      /* 1: no border */
     unsigned probe;         /* device probes every probe-th private page */
     bool report_all;        /* report=all: cases that pass, too */
+    enum platform platform;
+    bool offer;             /* content modes are offered */
     unsigned count;         /* cases=malformed: requests; model: steps */
     unsigned seed;          /* cases=malformed, model, race, slots */
     unsigned seconds;       /* cases=race and slots */
@@ -239,6 +245,10 @@ unsigned model_run(void);
 unsigned writers_run(void);
 unsigned svm_run(void);
 unsigned assigned_run(void);
+
+/* confidential.c */
+void confidential_start(void);
+unsigned platform_run(void);
 
 /* defects.c */
 void defects_run(void);

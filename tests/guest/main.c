@@ -67,6 +67,8 @@ static unsigned run(void)
         return writers_run();
     case CASES_BENCH:
         return bench_run();
+    case CASES_PLATFORM:
+        return platform_run();
     case CASES_DEFECTS:
         defects_run();
         return 1;
@@ -97,7 +99,9 @@ void guest_main(uint64_t start_info)
         guest_exit(false);
     }
 
-    if (options.cases != CASES_DEFECTS && options.cases != CASES_BENCH) {
+    confidential_start();
+    if (options.cases != CASES_DEFECTS && options.cases != CASES_BENCH &&
+        options.offer) {
         cases_offer();
     }
     vcpus = run();

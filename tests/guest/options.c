@@ -26,6 +26,9 @@
  *   huge=on|off                  on: memory can be in huge pages
  *   probe=N                      device probes every Nth private page
  *   report=all|bad               bad: a line for each failed case only
+ *   platform=none|snp|tdx        snp, tdx: launched by it, all memory private
+ *   offer=on|off                 off: QEMU offers no content modes
+ *   cases=platform               requests by hypercall and by access
  */
 
 #include "guest.h"
@@ -47,7 +50,7 @@ struct option {
 struct options options;
 
 static unsigned via, expect, cases, defect, poison, vcpus, backends, probe;
-static unsigned report, huge;
+static unsigned report, huge, platform, offer;
 static unsigned count, seed, seconds, rounds, hold, pattern, pause, only;
 
 static const struct word via_words[] = {
@@ -81,6 +84,7 @@ static const struct word cases_words[] = {
     { "svm", CASES_SVM },
     { "assigned", CASES_ASSIGNED },
     { "bench", CASES_BENCH },
+    { "platform", CASES_PLATFORM },
     { NULL, 0 },
 };
 
@@ -108,6 +112,11 @@ static const struct word report_words[] = {
     { "all", true }, { "bad", false }, { NULL, 0 },
 };
 
+static const struct word platform_words[] = {
+    { "none", PLATFORM_NONE }, { "snp", PLATFORM_SNP },
+    { "tdx", PLATFORM_TDX }, { NULL, 0 },
+};
+
 static const struct option option_table[] = {
     { "via", via_words, &via },
     { "expect", expect_words, &expect },
@@ -119,6 +128,8 @@ static const struct option option_table[] = {
     { "backends", NULL, &backends },
     { "probe", NULL, &probe },
     { "report", report_words, &report },
+    { "platform", platform_words, &platform },
+    { "offer", switch_words, &offer },
     { "count", NULL, &count },
     { "seed", NULL, &seed },
     { "seconds", NULL, &seconds },
@@ -240,6 +251,7 @@ static void set_defaults(void)
     backends = 2;
     probe = 1;
     report = true;
+    offer = true;
     count = 10000;
     seed = 1;
     seconds = 10;
@@ -268,6 +280,8 @@ void options_parse(uint64_t start_info)
     options.backends = backends;
     options.probe = probe;
     options.report_all = report;
+    options.platform = platform;
+    options.offer = offer;
     options.count = count;
     options.seed = seed;
     options.seconds = seconds;
