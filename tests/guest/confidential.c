@@ -185,7 +185,7 @@ static void round_trips(unsigned slice)
     round_trip((struct range) { gpa + PAGE, 5 * MiB }, 0);
     round_trip((struct range) { gpa, PAGE }, BY_ACCESS);
     round_trip((struct range) { gpa + PAGE, 16 * PAGE }, BY_ACCESS);
-    if (!slice) {
+    if (!slice && options.backends > 1) {
         round_trip((struct range) { BORDER - MiB, 2 * MiB }, 0);
         round_trip((struct range) { BORDER - PAGE, 2 * PAGE }, BY_ACCESS);
     }

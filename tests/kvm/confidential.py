@@ -2,10 +2,12 @@
 """Guests of SEV-SNP and TDX, on a stand-in for that hardware."""
 
 import itertools
+import os
 import re
 import shlex
+import struct
 
-from l1 import Inner
+from l1 import RIG, Inner
 
 PLATFORMS = ('snp', 'tdx')
 OBJECTS = {
@@ -16,6 +18,15 @@ OBJECTS = {
 # Where the bare-metal guest asks for no content modes.
 PLATFORM_CASES = 'cases=platform offer=off'
 QUIT = '{"execute":"qmp_capabilities"}{"execute":"cont"}{"execute":"quit"}'
+
+IMAGES = os.path.join(RIG, '../../build/guest')
+
+# What is measured: kind, address, and contents if they are.
+SNP_SECTIONS = ((3, 0x800000), (3, 0x80a000), (5, 0x80d000), (6, 0x80e000),
+                (3, 0x80f000), (3, 0x810000), (3, 0x811000))
+CFV_SIZE = 0x1000
+TDX_SECTIONS = ((0, 0xffff0000, b''), (0, 0x810000, b''),
+                (1, 0x80b000, bytes(0x2000)), (0, 0x809000, b''))
 
 numbers = itertools.count()
 
@@ -136,6 +147,30 @@ def measurement(calls):
     found = [word for line in calls
              for word in re.findall(r'measurement=(\S+)', line)]
     return found[-1] if found else None
+
+
+def fnv(data, digest=0xcbf29ce484222325):
+    for byte in data:
+        digest = (digest ^ byte) * 0x100000001b3 % (1 << 64)
+    return digest
+
+
+def expected_measurement(platform):
+    """As tests/kvm/standin/memory.c has it, but from the image."""
+    with open(f'{IMAGES}/{platform}.bin', 'rb') as file:
+        image = file.read()
+    if platform == 'snp':
+        pages = [(1, (1 << 32) - len(image), fnv(image))]
+        pages += [(*section, 0) for section in SNP_SECTIONS]
+    else:
+        pages = [(1, (1 << 32) - len(image) + CFV_SIZE,
+                  fnv(image[CFV_SIZE:]))]
+        pages += [(kind, gpa, fnv(data) if kind else 0)
+                  for kind, gpa, data in TDX_SECTIONS]
+    digest = fnv(b'')
+    for kind, gpa, contents in pages:
+        digest = fnv(struct.pack('<QQQ', gpa, kind, contents), digest)
+    return f'{digest:016x}'
 
 
 def unlawful(calls):

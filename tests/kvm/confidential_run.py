@@ -50,6 +50,8 @@ def rows_of(setting):
         if l1.behaviour(setting) == 'two-backings':
             todo.append(functools.partial(rows.compare_row,
                                           platform=platform))
+        todo.append(functools.partial(rows.measurement_row,
+                                      platform=platform))
         todo += [functools.partial(rows.cases_row, platform=platform,
                                    vcpus=vcpus, backends=backends)
                  for vcpus, backends in ((1, 1), (4, 2))]

@@ -283,26 +283,46 @@ static void settle(Gmem *gmem, const struct kvm_guest_memfd_attributes *arg)
     }
 }
 
-/* PRESERVE needs hardware that has not yet encrypted anything. */
-static bool mode_possible(const struct kvm_guest_memfd_attributes *arg)
+static bool in_slot(const Gmem *gmem)
 {
-    return !(arg->flags & KVM_GUEST_MEMFD_FLAG_PRESERVE) ||
-           (arg->attributes && vm.phase != PHASE_FINAL);
+    unsigned i;
+
+    for (i = 0; i < SLOTS_MAX; i++) {
+        if (vm.slots[i].size && vm.slots[i].gmem == gmem) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * Only memory that is not encrypted yet can be preserved.  Elsewhere than in
+ * the guest's memory it is a lawful question whether it can.
+ */
+static bool mode_possible(const Gmem *gmem,
+                          const struct kvm_guest_memfd_attributes *arg)
+{
+    if (!vm.content_modes || arg->flags != KVM_GUEST_MEMFD_FLAG_PRESERVE ||
+        (arg->attributes && vm.phase != PHASE_FINAL)) {
+        return true;
+    }
+    if (in_slot(gmem)) {
+        unlawful("PRESERVE to %s in phase %u",
+                 arg->attributes ? "private" : "shared", vm.phase);
+    }
+    return false;
 }
 
 int memory_gmem_attributes(int fd, void *data)
 {
     struct kvm_guest_memfd_attributes *arg = data;
     Gmem *gmem = gmem_of(fd);
-    int result;
+    int result = -EOPNOTSUPP;
 
-    if (mode_possible(arg)) {
+    if (mode_possible(gmem, arg)) {
         result = real_ioctl(fd, KVM_GUEST_MEMFD_SET_ATTRIBUTES, arg);
     } else {
-        unlawful("PRESERVE to %s in phase %u",
-                 arg->attributes ? "private" : "shared", vm.phase);
         arg->error_offset = arg->offset;
-        result = -EOPNOTSUPP;
     }
     record("SET_MEMORY_ATTRIBUTES2 gmem=%u offset=0x%" PRIx64 " size=0x%"
            PRIx64 " attributes=%" PRIu64 " flags=%" PRIu64 " = %s",

@@ -58,6 +58,8 @@ static int create_vm(unsigned long type)
         vm.fd = fd;
         vm.type = type;
         vm.in_place = probe_in_place();
+        vm.content_modes = real_ioctl(fd, KVM_CHECK_EXTENSION,
+                                      (void *)CONTENT_MODES) > 0;
     }
     return fd;
 }

@@ -67,6 +67,7 @@ typedef struct Vm {
     unsigned type;              /* 0: not one of ours */
     Phase phase;
     bool in_place;
+    bool content_modes;         /* KVM has them */
     uint64_t measurement;
     Slot slots[SLOTS_MAX];
     Gmem gmems[GMEMS_MAX];
