@@ -19,7 +19,7 @@
 #define TDX_TEMPORARY       0x810000
 #define TDX_TEMPORARY_SIZE  0x10000
 
-/* What tests/kvm/standin/snp.c has for secrets. */
+/* The secrets of tests/kvm/standin/snp.c. */
 #define SECRETS_WORD        0x5e5e5e5e5e5e5e5eULL
 #define CPUID_ENTRIES_MAX   64
 #define HOB_HANDOFF         1

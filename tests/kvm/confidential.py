@@ -21,7 +21,7 @@ QUIT = '{"execute":"qmp_capabilities"}{"execute":"cont"}{"execute":"quit"}'
 
 IMAGES = os.path.join(RIG, '../../build/guest')
 
-# What is measured: kind, address, and contents if they are.
+# Each page that is measured: kind, address, and contents where they count.
 SNP_SECTIONS = ((3, 0x800000), (3, 0x80a000), (5, 0x80d000), (6, 0x80e000),
                 (3, 0x80f000), (3, 0x810000), (3, 0x811000))
 CFV_SIZE = 0x1000

@@ -6,7 +6,7 @@ from confidential import launch, unlawful
 # Status of a QEMU that says why it ends, and does not crash.
 REFUSED = 1
 
-# What each call can fail with, and which of the calls it is.
+# Errors that each call can fail with, and how many such calls there are.
 FAILURES = {
     'snp': (
         ('CREATE_VM', 1, ('ENOMEM',)),
@@ -28,7 +28,7 @@ FAILURES = {
     ),
 }
 
-# What a launch gets over.
+# Errors that a launch gets over.
 PASSING = {
     'snp': (),
     'tdx': ('TDX_INIT_VM:1-3:EAGAIN', 'TDX_INIT_MEM_REGION:1:EINTR:progress',

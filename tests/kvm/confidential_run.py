@@ -30,7 +30,7 @@ from rows import log_row
 from tapout import TapOut
 
 # The guest's stack and page tables are private when it uses a device.
-SETTINGS = ('two-backings+fixed', 'in-place+fixed', 'content-modes')
+SETTINGS = ('two-backings+fixed',)
 
 
 def parse_arguments():

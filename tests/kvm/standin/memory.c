@@ -3,10 +3,10 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * What the hardware does to bytes is done here, too: memory that was
- * assigned to the guest is ciphertext for the host (SNP) or cleared (TDX)
- * when it becomes shared, and what becomes private after the launch is
- * garbage (SNP) or zero (TDX).  With two backings there is nothing to do:
+ * The bytes change as the hardware changes them: memory that was assigned to
+ * the guest is ciphertext for the host (SNP) or cleared (TDX) when it becomes
+ * shared, and memory that becomes private after the launch is garbage (SNP)
+ * or zero (TDX).  With two backings there is nothing to do:
  * the bytes are in another place.
  */
 
@@ -195,7 +195,7 @@ int memory_vm_attributes(struct kvm_memory_attributes *arg)
     return result;
 }
 
-/* Where a page of the file is in the guest's memory; false: nowhere. */
+/* Where a page of the file is in the guest's memory; false: not in it. */
 static bool find_page(const Gmem *gmem, uint64_t offset, uint64_t *gpa,
                       uint8_t **host)
 {

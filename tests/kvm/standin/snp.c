@@ -71,7 +71,7 @@ static bool update_malformed(const struct kvm_sev_snp_launch_update *arg)
     return !slot || !slot->gmem;
 }
 
-/* What the firmware writes into the page of its own. */
+/* Contents that are the firmware's own. */
 static void firmware_writes(unsigned type, uint64_t gpa, uint64_t size)
 {
     if (type == KVM_SEV_SNP_PAGE_TYPE_ZERO &&

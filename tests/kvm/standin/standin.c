@@ -1,5 +1,5 @@
 /*
- * What QEMU calls: open(), ioctl(), fallocate() and close()
+ * The calls of QEMU: open(), ioctl(), fallocate() and close()
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

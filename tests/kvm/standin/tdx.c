@@ -40,7 +40,7 @@ static int init_vm(const struct kvm_tdx_init_vm *arg)
            arg->xfam & ~XFAM || arg->cpuid.padding ? -EINVAL : 0;
 }
 
-/* What is not listed is as QEMU configured it. */
+/* CPUID is as QEMU configured it. */
 static int get_cpuid(struct kvm_cpuid2 *arg)
 {
     arg->nent = 0;
