@@ -154,10 +154,21 @@ bool mode_offered(bool to_private, enum mode mode)
            (offered[to_private] & (mode == MODE_ZERO ? ZERO : PRESERVE));
 }
 
+/* Nothing is cleared for a host that could not read it before. */
+static bool cleared_by_default(void)
+{
+    return options.platform == PLATFORM_NONE ||
+           options.expect == EXPECT_TWO_BACKINGS;
+}
+
 static enum mode expected_mode(const struct step *step)
 {
-    return step->intent == PRESERVE ? MODE_PRESERVE :
-           step->to_private ? MODE_DEFAULT : MODE_ZERO;
+    if (step->intent == PRESERVE) {
+        return MODE_PRESERVE;
+    }
+    return !step->to_private && (step->intent == ZERO ||
+                                 cleared_by_default()) ?
+           MODE_ZERO : MODE_DEFAULT;
 }
 
 /* Page by page takes long with large ranges: quick does it in one region. */
