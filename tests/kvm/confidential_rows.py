@@ -89,12 +89,12 @@ async def vector_row(l1, tap, setting):
                'TDVF image', f'{status} {said}\n{vector}')
 
 
-async def cases_row(l1, tap, setting, platform, vcpus, backends):
-    """The bare-metal guest, all cases, every byte."""
-    name = f'{setting}, {platform}, {vcpus} vCPU, {backends} backend'
+async def cases_row(l1, tap, setting, platform):
+    """The bare-metal guest, all cases, on one vCPU and on four at once."""
+    name = f'{setting}, {platform}'
     # In place, the stand-in makes noise or zeros of all that is converted.
     poison = 'off' if behaviour(setting) == 'two-backings' else 'on'
-    guest = Guest(l1, platform, backends, vcpus,
+    guest = Guest(l1, platform, 2, 4,
                   f'cases=quick probe=64 report=bad poison={poison}',
                   extra=('-device', 'guest-memfd-testdev'))
     async with guest:
@@ -109,6 +109,26 @@ async def cases_row(l1, tap, setting, platform, vcpus, backends):
                f'{name}: provider {provider}, and statistics add up',
                f'{info}')
     no_unlawful_call(tap, name, count, bad)
+
+
+async def cost_row(l1, tap, setting, platform):
+    """The host's memory, when the guest has used all of its own."""
+    guest = Guest(l1, platform, 2, 1, 'cases=cycle hold=8',
+                  sample=['/proc'])
+    async with guest:
+        await guest.execute('stop')
+        unused, = await guest.free_kib()
+        await guest.execute('cont')
+        said = await guest.until('cycle')
+        await guest.until('cycle-done')
+        used, = await guest.free_kib()
+        await guest.until('done')
+        count, bad = await guest.end_unlawful()
+    tap.result(guest.status == 1, f'{setting}, {platform}: every byte of a '
+               'guest that uses all of its memory', str(guest.status))
+    rows.memory_result(tap, setting, int(said['bytes'], 0),
+                       (unused - used) * 1024)
+    no_unlawful_call(tap, f'{setting}, {platform}', count, bad)
 
 
 async def measurement_row(l1, tap, setting, platform):

@@ -11,7 +11,6 @@ import asyncio
 import functools
 import os
 import sys
-import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
@@ -30,7 +29,7 @@ from rows import log_row
 from tapout import TapOut
 
 # The guest's stack and page tables are private when it uses a device.
-SETTINGS = ('two-backings+fixed',)
+SETTINGS = ('two-backings+fixed', 'in-place+fixed', 'content-modes')
 
 
 def parse_arguments():
@@ -44,21 +43,32 @@ def parse_arguments():
     return parser.parse_args()
 
 
+# Rows for both platforms, and one for each, so that all are within four minutes
+# of two processors.
+BOTH = {
+    'two-backings': (rows.compare_row, rows.measurement_row, rows.cases_row,
+                     bad.passing_row, bad.errors_row, bad.images_row,
+                     bad.memory_row, bad.plug_row),
+    'in-place': (rows.measurement_row, rows.cases_row, bad.passing_row,
+                 bad.plug_row),
+    'content-modes': (rows.measurement_row,),
+}
+ONE = {
+    ('two-backings', 'snp'): (),
+    ('two-backings', 'tdx'): (rows.cost_row,),
+    ('in-place', 'snp'): (rows.cost_row, bad.errors_row),
+    ('in-place', 'tdx'): (bad.errors_row,),
+    ('content-modes', 'snp'): (rows.cases_row,),
+    ('content-modes', 'tdx'): (rows.cost_row,),
+}
+
+
 def rows_of(setting):
-    todo = []
-    for platform in PLATFORMS:
-        if l1.behaviour(setting) == 'two-backings':
-            todo.append(functools.partial(rows.compare_row,
-                                          platform=platform))
-        todo.append(functools.partial(rows.measurement_row,
-                                      platform=platform))
-        todo += [functools.partial(rows.cases_row, platform=platform,
-                                   vcpus=vcpus, backends=backends)
-                 for vcpus, backends in ((1, 1), (4, 2))]
-        todo += [functools.partial(row, platform=platform)
-                 for row in (bad.passing_row, bad.errors_row, bad.images_row,
-                             bad.memory_row, bad.plug_row)]
-    return todo + [rows.vector_row]
+    behaviour = l1.behaviour(setting)
+    return [functools.partial(row, platform=platform)
+            for platform in PLATFORMS
+            for row in BOTH[behaviour] + ONE[behaviour, platform]
+            ] + [rows.vector_row]
 
 
 def name_of(row):
@@ -67,14 +77,12 @@ def name_of(row):
 
 async def run_setting(arguments, tap, setting):
     kernel = f'{ROOT}/build/kernel'
-    async with l1.L1(arguments.qemu, f'{kernel}/bzImage',
-                     f'{kernel}/rig.gz', setting) as machine:
-        for row in rows_of(setting) + [log_row]:
-            if arguments.only in name_of(row):
-                start = time.monotonic()
-                await row(machine, tap, setting)
-                tap.say(f'{name_of(row)}: '
-                        f'{time.monotonic() - start:.1f} s')
+    todo = [functools.partial(row, tap=tap, setting=setting)
+            for row in rows_of(setting) + [log_row]
+            if arguments.only in name_of(row)]
+    await l1.run_rows(lambda: l1.L1(arguments.qemu, f'{kernel}/bzImage',
+                                    f'{kernel}/rig.gz', setting),
+                      todo, tap, setting)
 
 
 async def run(arguments, tap):

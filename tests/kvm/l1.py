@@ -231,3 +231,24 @@ class Inner:
         await self.execute('quit')
         self.status = int(await self.l1.until_word('@@exit'))
         return info
+
+
+async def run_rows(rig, rows, tap, setting):
+    """
+    Rows are functions of a machine, and rig() makes one.  Machines are under
+    each other on a busy host: a row may start over once, and shows why.
+    """
+    spoilt = None
+    while rows:
+        try:
+            async with rig() as machine:
+                while rows:
+                    await rows[0](machine)
+                    del rows[0]
+        except Failure as failure:
+            if spoilt is rows[0]:
+                raise
+            spoilt = rows[0]
+            tap.say(f'{setting}: starting over after:')
+            for line in str(failure).splitlines():
+                tap.say('  ' + line)

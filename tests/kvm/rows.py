@@ -362,7 +362,7 @@ async def cycle(l1, where, memory=''):
 
 def memory_result(tap, setting, size, cost):
     """What the host spends when the guest has used all of its memory."""
-    limit = 1.05 if setting != 'two-backings' else 2.1
+    limit = 1.05 if behaviour(setting) != 'two-backings' else 2.1
     tap.result(0.9 < cost / size < limit,
                f'{setting}: {size >> 20} MiB of guest memory, converted both '
                f'ways and used, cost {cost / size:.2f} times as much of the '

@@ -125,26 +125,9 @@ def rig(arguments, setting, parameters=()):
 
 
 async def run_setting(arguments, tap, setting):
-    """
-    Three machines under each other on a busy host: a row may start over
-    once, and shows why.
-    """
-    todo = rows_of(arguments, tap, setting)
     parameters = capabilities.PARAMETERS.get(setting, ())
-    spoilt = None
-    while todo:
-        try:
-            async with rig(arguments, setting, parameters) as machine:
-                while todo:
-                    await todo[0](machine)
-                    del todo[0]
-        except Failure as failure:
-            if spoilt is todo[0]:
-                raise
-            spoilt = todo[0]
-            tap.say(f'{setting}: starting over after:')
-            for line in str(failure).splitlines():
-                tap.say('  ' + line)
+    await l1.run_rows(lambda: rig(arguments, setting, parameters),
+                      rows_of(arguments, tap, setting), tap, setting)
 
 
 async def run_number(arguments, tap, setting, parameters):
