@@ -20,9 +20,9 @@
 #define GIB             (1ULL << 30)
 #define CPUID_MAX       100
 
-/* rep movsb or rep stosb, then a port that no device has */
-static const uint8_t copy_code[] = { 0xf3, 0xa4, 0xe6, 0x80, 0xf4 };
-static const uint8_t fill_code[] = { 0xf3, 0xaa, 0xe6, 0x80, 0xf4 };
+/* rep movsq or rep stosq, then a port that no device has */
+static const uint8_t copy_code[] = { 0xf3, 0x48, 0xa5, 0xe6, 0x80, 0xf4 };
+static const uint8_t fill_code[] = { 0xf3, 0x48, 0xab, 0xe6, 0x80, 0xf4 };
 #define FILL_OFFSET     64
 
 static int hidden_fd = -1;
@@ -141,7 +141,7 @@ static bool copy(uint64_t to, uint64_t from, const void *host, uint64_t size)
 {
     struct kvm_regs regs = {
         .rip = HIDDEN_GPA, .rflags = 2,
-        .rsi = from, .rdi = to, .rcx = size,
+        .rsi = from, .rdi = to, .rcx = size / 8,
     };
     bool good = create() &&
                 set_memory(HIDDEN_SLOT + 1, WINDOW_GPA, host, size) &&
@@ -165,7 +165,7 @@ bool hidden_fill(uint64_t gpa, uint8_t byte, uint64_t size)
 {
     struct kvm_regs regs = {
         .rip = HIDDEN_GPA + FILL_OFFSET, .rflags = 2,
-        .rax = byte, .rdi = gpa, .rcx = size,
+        .rax = byte * 0x0101010101010101ULL, .rdi = gpa, .rcx = size / 8,
     };
 
     return create() && run(&regs);
