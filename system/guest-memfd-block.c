@@ -200,11 +200,11 @@ void guest_memfd_block_free(GuestMemfdBlock *block)
 
 bool guest_memfd_block_next_run(const GuestMemfdBlock *block, bool shared,
                                 uint64_t *offset, uint64_t end,
-                                uint64_t *size)
+                                uint64_t most, uint64_t *size)
 {
     const unsigned long *bitmap = block->record;
-    /* One page more than a slice takes, which shows that it ends there. */
-    const unsigned long most = page_of(block->engine->slice_bytes) + 1;
+    /* One page more than is wanted shows that the run does not end there. */
+    const unsigned long pages = page_of(most) + 1;
     const unsigned long last = page_of(end);
     unsigned long from = page_of(*offset), to;
 
@@ -214,7 +214,7 @@ bool guest_memfd_block_next_run(const GuestMemfdBlock *block, bool shared,
         if (from >= last) {
             return false;
         }
-        to = from + MIN(most, last - from);
+        to = from + MIN(pages, last - from);
         to = shared ? find_next_zero_bit(bitmap, to, from)
                     : find_next_bit(bitmap, to, from);
         /* A request can cover a block twice that is mapped twice. */

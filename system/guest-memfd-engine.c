@@ -61,7 +61,7 @@ static bool has_pages(const GuestMemfdBlock *block, bool shared,
     uint64_t run_size;
 
     return guest_memfd_block_next_run(block, shared, &offset, offset + size,
-                                      &run_size);
+                                      size, &run_size);
 }
 
 static bool is_guest_memory(const GuestMemfdSection *s, hwaddr gpa)

@@ -30,12 +30,12 @@ static inline size_t guest_memfd_page_size(void)
  * guest_memfd_block_next_run: the next run of pages that are shared (or,
  * with @shared false, private) in [*offset, end) and that the request in
  * progress did not convert yet.  Returns false if there is none; else
- * @offset and @size say where it is, or its first part if it is longer than
- * a slice.  Lock held.
+ * @offset and @size say where it is.  Not much more than @most bytes of it
+ * are looked at: what is longer ends there.  Lock held.
  */
 bool guest_memfd_block_next_run(const GuestMemfdBlock *block, bool shared,
                                 uint64_t *offset, uint64_t end,
-                                uint64_t *size);
+                                uint64_t most, uint64_t *size);
 
 /* Record the state of a run of pages that all had the other one. */
 void guest_memfd_block_record(GuestMemfdBlock *block, uint64_t offset,

@@ -114,7 +114,8 @@ static int prepare(const GuestMemfdPart *part, Error **errp)
         return refuse(part, offset, -EPERM, "the launch has ended", errp);
     }
     if (guest_memfd_block_next_run(block, false, &offset,
-                                   part->offset + part->size, &size)) {
+                                   part->offset + part->size,
+                                   part->size, &size)) {
         return refuse(part, offset, -EEXIST, "memory was populated already",
                       errp);
     }

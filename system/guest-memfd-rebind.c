@@ -41,7 +41,8 @@ static int forget_pages(GuestMemfdBlock *block, Error **errp)
     int ret = 0;
 
     while (!ret && guest_memfd_block_next_run(block, true, &offset,
-                                              block->size, &size)) {
+                                              block->size, block->size,
+                                              &size)) {
         ret = forget_run(block, offset, size, errp);
         offset += size;
     }

@@ -210,7 +210,8 @@ static GuestMemfdTry convert_section(GuestMemfdConversion *c,
         return try;
     }
     while (c->left &&
-           guest_memfd_block_next_run(block, !shared, &offset, end, &run)) {
+           guest_memfd_block_next_run(block, !shared, &offset, end, c->left,
+                                      &run)) {
         size = cut_run(c, block->page_size, offset, run);
         ret = guest_memfd_run_convert(block, offset, size, c->req->direction,
                                       run_mode(c, block, size));

@@ -191,7 +191,8 @@ static void check_runs(const GuestMemfdBlock *block, const SplitPage *pages,
     do {
         more = naive_next_run(pages, shared, &first, end, &count);
         g_assert_cmpint(guest_memfd_block_next_run(block, shared, &offset,
-                                                   end * page, &size),
+                                                   end * page, end * page,
+                                                   &size),
                         ==, more);
         if (more) {
             g_assert_cmpuint(offset, ==, first * page);
