@@ -60,7 +60,7 @@ static bool has_modes(const KvmGuestMemfdProbe *probe)
            probe->modes[GUEST_MEMFD_DIRECTION_TO_PRIVATE];
 }
 
-/* What a launch populates has to be there when it is private. */
+/* The bytes of a launch must be there when its pages are private. */
 static bool can_populate(const KvmGuestMemfdProbe *probe)
 {
     return has_modes(probe) ?
