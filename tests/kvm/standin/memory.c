@@ -216,8 +216,21 @@ static bool find_page(const Gmem *gmem, uint64_t offset, uint64_t *gpa,
     return false;
 }
 
-/* Pages that exist: a guest accepts others, and gets them, later. */
-static void fill_private(uint64_t gpa, uint8_t *host, uint64_t size)
+/* Pages that exist, all of them in a row. */
+static void spoil(uint64_t gpa, uint8_t *host, uint64_t size, bool private)
+{
+    uint8_t byte = is_snp() ? CIPHERTEXT : 0;
+
+    if (!private) {
+        memset(host, byte, size);
+    } else if (!hidden_fill(gpa, byte, size)) {
+        abort();
+    }
+}
+
+/* Memory that nobody has used yet costs the host nothing. */
+static void spoil_resident(uint64_t gpa, uint8_t *host, uint64_t size,
+                           bool private)
 {
     uint64_t pages = size / PAGE, i, n;
     uint8_t *resident = malloc(pages);
@@ -229,10 +242,8 @@ static void fill_private(uint64_t gpa, uint8_t *host, uint64_t size)
         for (n = 1; i + n < pages && resident[i + n] == resident[i]; n++) {
             continue;
         }
-        if (resident[i] &&
-            !hidden_fill(gpa + i * PAGE, is_snp() ? CIPHERTEXT : 0,
-                         n * PAGE)) {
-            abort();
+        if (resident[i]) {
+            spoil(gpa + i * PAGE, host + i * PAGE, n * PAGE, private);
         }
     }
     free(resident);
@@ -242,11 +253,9 @@ static void fill_private(uint64_t gpa, uint8_t *host, uint64_t size)
 static void changed(uint64_t gpa, uint8_t *host, uint64_t size, bool private,
                     uint64_t flags)
 {
-    if (!private && !(flags & KVM_GUEST_MEMFD_FLAG_ZERO)) {
-        memset(host, is_snp() ? CIPHERTEXT : 0, size);
-    }
-    if (private && vm.phase == PHASE_FINAL) {
-        fill_private(gpa, host, size);
+    if (private ? vm.phase == PHASE_FINAL :
+                  !(flags & KVM_GUEST_MEMFD_FLAG_ZERO)) {
+        spoil_resident(gpa, host, size, private);
     }
 }
 
