@@ -105,6 +105,8 @@ async def dump(run):
         await guest.run(f'echo {marker.hex()} > /tmp/secret')
         await disks(run, guest)
         path = os.path.join(guest.directory, 'dump')
+        await refused(run, guest, 'dump-guest-memory', {
+            'paging': True, 'protocol': f'file:{path}'}, 'private')
         await guest.execute('dump-guest-memory', {
             'paging': False, 'protocol': f'file:{path}'})
         with open(path, 'rb') as file:

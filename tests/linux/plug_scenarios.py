@@ -78,7 +78,7 @@ async def drivers(run, rounds=50):
 
 async def faults(run):
     """Conversions fail for a while, and then they do not."""
-    async with run.guest(extra=[
+    async with run.guest(may_fail=True, extra=[
             *SLIRP, '-device', 'virtio-rng-pci']) as guest:
         await busy(guest)
         # Each goes to the guest at once: its patience is what is tried.

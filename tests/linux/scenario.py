@@ -36,9 +36,15 @@ class Run:
                       '; '.join(guest.trouble[:5]))
             if options.get('protected', True) and \
                     guest.process.returncode is None:
-                for name, value in (await guest.memory()).items():
-                    self.totals[name] = self.totals.get(name, 0) + value
+                await self.look_at_memory(guest)
         self.good(not self.sums.bad, f'{self.sums.bad} wrong bytes')
+
+    async def look_at_memory(self, guest):
+        memory = await guest.memory()
+        self.good(not memory['failures'] or guest.options.get('may_fail'),
+                  f"{memory['failures']} conversions failed")
+        for name, value in memory.items():
+            self.totals[name] = self.totals.get(name, 0) + value
 
     def good(self, condition, otherwise):
         if not condition:
