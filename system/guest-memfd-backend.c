@@ -83,7 +83,7 @@ static bool start_anew(GuestMemfdBlock *block, Error **errp)
     int ret;
 
     if (!cgsc->memory_starts_shared) {
-        return true;
+        return guest_memfd_block_seal_late(block, errp);
     }
     ret = guest_memfd_engine_share_block(guest_memfd_engine(), block);
     if (ret) {
@@ -97,10 +97,10 @@ static bool start_anew(GuestMemfdBlock *block, Error **errp)
 
 bool guest_memfd_backend_becomes_ram(HostMemoryBackend *backend, Error **errp)
 {
+    ERRP_GUARD();
     UserCreatable *uc = USER_CREATABLE(backend);
     RAMBlock *rb = backend->mr.ram_block;
     const RAMBlock before = *rb;
-    Error *err = NULL;
 
     if (rb->gmem) {
         return start_anew(rb->gmem, errp);
@@ -117,7 +117,6 @@ bool guest_memfd_backend_becomes_ram(HostMemoryBackend *backend, Error **errp)
     announce(rb);
 
     /* Host nodes, prealloc and the like, once more. */
-    USER_CREATABLE_GET_CLASS(uc)->complete(uc, &err);
-    error_propagate(errp, err);
-    return !err;
+    USER_CREATABLE_GET_CLASS(uc)->complete(uc, errp);
+    return !*errp && start_anew(rb->gmem, errp);
 }

@@ -184,6 +184,8 @@ int guest_memfd_run_rollback(GuestMemfdBlock *block,
 
 /* Whatever the phase is now; see guest_memfd_engine_set_phase().  BQL. */
 void guest_memfd_phase_begin(GuestMemfdEngine *engine, GuestMemfdPhase phase);
+/* Memory that is plugged in has missed the launch: seal it.  BQL. */
+bool guest_memfd_block_seal_late(GuestMemfdBlock *block, Error **errp);
 
 /* --- guest-memfd-ram.c ------------------------------------------------- */
 

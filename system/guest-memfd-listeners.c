@@ -33,7 +33,10 @@ static bool intersect(const GuestMemfdBlock *block,
            memory_region_section_intersect_range(section, offset, size);
 }
 
-/* Stops before @end; NULL is the end of the list.  What fails is reported. */
+/*
+ * Stops before @end; NULL is the end of the list.  A device that goes on using
+ * the pages must not find them private: the VM cannot go on.
+ */
 static void notify_discard_until(GuestMemfdBlock *block, uint64_t offset,
                                  uint64_t size, const RamDiscardListener *end)
 {
@@ -41,11 +44,16 @@ static void notify_discard_until(GuestMemfdBlock *block, uint64_t offset,
     MemoryRegionSection section;
 
     QLIST_FOREACH(rdl, &block->attributes->rdl_list, next) {
+        int ret = 0;
+
         if (rdl == end) {
             return;
         }
         if (intersect(block, rdl, offset, size, &section)) {
-            rdl->notify_discard(rdl, &section);
+            ret = rdl->notify_discard(rdl, &section);
+        }
+        if (ret) {
+            block->engine->broken(block, offset, size, ret);
         }
     }
 }

@@ -72,3 +72,9 @@ int guest_memfd_engine_seal(GuestMemfdEngine *engine, Error **errp)
     }
     return ret;
 }
+
+bool guest_memfd_block_seal_late(GuestMemfdBlock *block, Error **errp)
+{
+    return qatomic_read(&block->engine->phase) < GUEST_MEMFD_PHASE_FINAL ||
+           !guest_memfd_engine_seal_block(block->engine, block, errp);
+}

@@ -48,9 +48,10 @@ static bool adopt(RAMBlock *rb, GuestMemfdBlock *block, Error **errp)
     guest_memfd_block_set_attributes(block, rb->attributes, shared ?
                                      GUEST_MEMFD_START_SHARED :
                                      GUEST_MEMFD_START_SETUP);
-    /* Memory that is plugged in has missed the launch. */
-    return qatomic_read(&block->engine->phase) < GUEST_MEMFD_PHASE_FINAL ||
-           !guest_memfd_engine_seal_block(block->engine, block, errp);
+    /* A backend's is sealed when it is guest RAM: it may be preallocated. */
+    return object_dynamic_cast(memory_region_owner(rb->mr),
+                               TYPE_MEMORY_BACKEND) ||
+           guest_memfd_block_seal_late(block, errp);
 }
 
 /* On failure the block is as it was. */

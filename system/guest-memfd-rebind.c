@@ -21,6 +21,7 @@ static int forget_run(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
                       Error **errp)
 {
     uint64_t busy;
+    int ret;
 
     guest_memfd_block_record(block, offset, size, false);
     if (guest_memfd_block_is_mapped(block, offset, size, &busy)) {
@@ -30,8 +31,13 @@ static int forget_run(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
         return -EBUSY;
     }
     guest_memfd_block_wait(block, offset, size);
-    guest_memfd_notify_discard(block, offset, size);
-    return 0;
+    ret = guest_memfd_notify_discard(block, offset, size);
+    if (ret) {
+        guest_memfd_block_record(block, offset, size, true);
+        error_setg_errno(errp, -ret, "guest memory '%s' cannot be given to a "
+                         "new VM: a device cannot unmap it", block->name);
+    }
+    return ret;
 }
 
 /* No page can be accessed, and listeners have none. */

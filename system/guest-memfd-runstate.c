@@ -20,8 +20,8 @@ static void broken(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
                    int error)
 {
     error_report("guest memory '%s': cannot bring back [0x%" PRIx64
-                 ", +0x%" PRIx64 "): %s; the VM is stopped, no page became "
-                 "accessible", block->name, offset, size, strerror(-error));
+                 ", +0x%" PRIx64 "): %s; the VM is stopped",
+                 block->name, offset, size, strerror(-error));
     qemu_system_vmstop_request_prepare();
     qemu_system_vmstop_request(RUN_STATE_INTERNAL_ERROR);
 }

@@ -21,21 +21,18 @@ typedef struct RealKernel {
     void *page;                     /* mapped, or NULL */
 } RealKernel;
 
-void kvm_guest_memfd_prefault(CPUState *cpu, hwaddr gpa, uint64_t size)
+bool kvm_guest_memfd_prefault(CPUState *cpu, hwaddr gpa, uint64_t size)
 {
     struct kvm_pre_fault_memory mem = { .gpa = gpa, .size = size };
-    uint64_t before;
     int ret;
 
     if (!size || !kvm_pre_fault_memory_supported) {
-        return;
+        return true;
     }
-    /* KVM moves the start of the range as far as it got. */
-    do {
-        before = mem.size;
-        ret = kvm_vcpu_ioctl(cpu, KVM_PRE_FAULT_MEMORY, &mem);
-    } while (!ret && mem.size && mem.size < before);
+    /* It ends early for an error, and for a signal: the vCPU is wanted. */
+    ret = kvm_vcpu_ioctl(cpu, KVM_PRE_FAULT_MEMORY, &mem);
     trace_kvm_guest_memfd_prefault(gpa, size, mem.size, ret);
+    return !ret && !mem.size;
 }
 
 static int check_extension(KvmGuestMemfdKernel *kernel, unsigned cap)

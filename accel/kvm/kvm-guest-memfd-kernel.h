@@ -29,7 +29,7 @@ static inline int kvm_guest_memfd_set_attributes(
  * Have KVM map [gpa, gpa + size), in bytes and page aligned, with as few ioctls
  * as it takes, up to the first page that cannot be.  In the thread of @cpu.
  */
-void kvm_guest_memfd_prefault(CPUState *cpu, hwaddr gpa, uint64_t size);
+bool kvm_guest_memfd_prefault(CPUState *cpu, hwaddr gpa, uint64_t size);
 
 /* The KVM of this process's VM, to be probed by one thread at a time. */
 KvmGuestMemfdKernel *kvm_guest_memfd_kernel(void);

@@ -261,13 +261,15 @@ static void prefault_present(GuestMemfdEngine *engine,
 {
     const uint64_t end = s->offset + s->size;
     uint64_t offset = s->offset, to;
+    bool more = true;
 
-    while (offset < end && (!engine->interrupted ||
-                            engine->interrupted(engine) ==
-                            GUEST_MEMFD_INTERRUPT_NONE)) {
+    while (more && offset < end && (!engine->interrupted ||
+                                    engine->interrupted(engine) ==
+                                    GUEST_MEMFD_INTERRUPT_NONE)) {
         to = present_end(s->block, offset, end);
-        kvm_guest_memfd_prefault(current_cpu, s->gpa + offset - s->offset,
-                                 to - offset);
+        more = kvm_guest_memfd_prefault(current_cpu,
+                                        s->gpa + offset - s->offset,
+                                        to - offset);
         /* The next pages are not there, or are for another ioctl. */
         offset = to > offset ? to :
                  QEMU_ALIGN_DOWN(offset, PREFAULT_GROUP) + PREFAULT_GROUP;

@@ -229,6 +229,27 @@ static void test_listener_refuses(void)
     rig_free(rig);
 }
 
+/* A device that cannot be told that pages are private again. */
+static void test_withdrawal_fails(void)
+{
+    Rig *rig = rig_one_block();
+    RigListener *second = rig_listen(rig, rig->blocks[0], 0, 16);
+
+    rig_prepare_private(rig, 0, 16);
+    second->agrees = 0;
+    rig->listeners[0].gives_up = 0;
+    rig_expect_failure(rig, TO_SHARED, 4, 4, -ENOSPC,
+                       "discard a 4+4 [P]\n"
+                       "convert a 4+4 to-shared preserve [P]\n"
+                       "populate L0 4+4 [P]\n"
+                       "populate L1 4+4 [P]\n"
+                       "discard L0 4+4 [P]\n"
+                       "broken a 4+4 [P]\n"
+                       "convert a 4+4 to-private preserve [P]\n");
+    g_assert_cmpuint(rig->broken, ==, 1);
+    rig_free(rig);
+}
+
 /* Pages that cannot be unmapped are not converted; others map them again. */
 static void unmapping_fails(int error)
 {
@@ -424,6 +445,7 @@ int main(int argc, char **argv)
         { "run/listener-refuses", test_listener_refuses },
         { "run/listener-refuses-later", test_listener_refuses_later },
         { "run/unmapping-fails", test_unmapping_fails },
+        { "run/withdrawal-fails", test_withdrawal_fails },
         { "rollback/to-private", test_rollback_to_private },
         { "rollback/to-shared", test_rollback_to_shared },
         { "rollback/first-listener", test_first_listener_refuses },

@@ -208,6 +208,12 @@ static void test_rebind_fails(void)
     rig_check(rig);
     g_assert_true(guest_memfd_mapping_remove(block, 2 * page_size(), 1));
 
+    rig->listeners[0].gives_up = 0;
+    expect_rebind_error(rig, -ENOSPC, "guest memory 'a' cannot be given to a "
+                        "new VM: a device cannot unmap it: No space left on "
+                        "device");
+    rig_expect_state(block, "S16");
+
     rig->listeners[0].agrees = 0;
     expect_rebind_error(rig, -ENOSPC, "a device cannot use guest memory 'a' "
                         "of the new VM: No space left on device");
