@@ -229,7 +229,7 @@ static void test_listener_refuses(void)
     rig_free(rig);
 }
 
-/* A device that cannot be told that pages are private again. */
+/* A device goes on using pages that are private again. */
 static void test_withdrawal_fails(void)
 {
     Rig *rig = rig_one_block();
