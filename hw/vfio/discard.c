@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
+#include "qemu/error-report.h"
 #include "hw/boards.h"
 #include "hw/vfio/vfio-container.h"
 #include "system/kvm.h"
@@ -28,6 +29,68 @@ uint64_t vfio_discard_granularity(const VFIOContainer *bcontainer,
            ram_discard_manager_get_min_granularity(rdm, mr);
 }
 
+static bool is_vfio_user(const VFIOContainer *bcontainer)
+{
+    return object_dynamic_cast(OBJECT(bcontainer), TYPE_VFIO_IOMMU_USER);
+}
+
+bool vfio_discard_may_repeat(const VFIOContainer *bcontainer)
+{
+    return !is_vfio_user(bcontainer);
+}
+
+/*
+ * A server of vfio-user unmaps nothing but what was mapped by one message,
+ * and answers ENOENT to anything else.  So a piece that gets that answer is
+ * not mapped.
+ */
+static int unmap_pieces(VFIOContainer *bcontainer,
+                        const MemoryRegionSection *section, uint64_t size,
+                        uint64_t granularity)
+{
+    const uint64_t start = section->offset_within_region;
+    const uint64_t end = start + size;
+    uint64_t offset, next;
+    int ret;
+
+    for (offset = start; offset < end; offset = next) {
+        next = MIN(ROUND_UP(offset + 1, granularity), end);
+        ret = vfio_container_dma_unmap(bcontainer, offset - start +
+                                       section->offset_within_address_space,
+                                       next - offset, NULL, false);
+        if (ret && ret != -ENOENT) {
+            return ret;
+        }
+    }
+    return 0;
+}
+
+/* The kernel unmaps all of the mappings in a range at once. */
+static int unmap(VFIORamDiscardListener *vrdl,
+                 const MemoryRegionSection *section, uint64_t size)
+{
+    if (is_vfio_user(vrdl->bcontainer)) {
+        return unmap_pieces(vrdl->bcontainer, section, size,
+                            vrdl->granularity);
+    }
+    return vfio_container_dma_unmap(vrdl->bcontainer,
+                                    section->offset_within_address_space,
+                                    size, NULL, false);
+}
+
+int vfio_discard_unmap(VFIORamDiscardListener *vrdl,
+                       const MemoryRegionSection *section, uint64_t size)
+{
+    int ret = size ? unmap(vrdl, section, size) : 0;
+
+    if (ret) {
+        error_report_once("%s: vfio_container_dma_unmap() failed: %s; the "
+                          "device can still access the memory", __func__,
+                          strerror(-ret));
+    }
+    return ret;
+}
+
 /* A range that could not be unmapped the last time may be mapped still. */
 int vfio_discard_map(VFIOContainer *bcontainer, hwaddr iova, uint64_t size,
                      void *vaddr, bool readonly, MemoryRegion *mr)
@@ -40,19 +103,6 @@ int vfio_discard_map(VFIOContainer *bcontainer, hwaddr iova, uint64_t size,
         return ret;
     }
     return vfio_container_dma_map(bcontainer, iova, size, vaddr, readonly, mr);
-}
-
-/* Of @section, what comes before the offset @end in its region. */
-void vfio_discard_unmap_until(VFIOContainer *bcontainer,
-                              const MemoryRegionSection *section, uint64_t end)
-{
-    uint64_t size = end - section->offset_within_region;
-
-    if (size) {
-        vfio_container_dma_unmap(bcontainer,
-                                 section->offset_within_address_space, size,
-                                 NULL, false);
-    }
 }
 
 static unsigned max_memslots(void)

@@ -15,6 +15,15 @@ static void *page_key(uint64_t address)
     return GSIZE_TO_POINTER(address / qemu_real_host_page_size());
 }
 
+/* The key is the first number of the value. */
+static void note_mapping(GmDevice *d, uint64_t iova, uint64_t size)
+{
+    const uint64_t mapping[] = { iova, size };
+    uint64_t *copy = g_memdup2(mapping, sizeof(mapping));
+
+    g_hash_table_replace(d->mappings, copy, copy);
+}
+
 /* As VFIO does: what is mapped must be unmapped before. */
 static int device_map(void *opaque, uint64_t iova, uint64_t size)
 {
@@ -38,8 +47,19 @@ static int device_map(void *opaque, uint64_t iova, uint64_t size)
             }
         }
     }
+    if (!ret) {
+        note_mapping(d, iova, size);
+    }
     g_mutex_unlock(&d->lock);
     return ret;
+}
+
+/* As libvfio-user does it: what one message mapped, and nothing else. */
+static bool is_mapping(GmDevice *d, uint64_t iova, uint64_t size)
+{
+    const uint64_t *mapped = g_hash_table_lookup(d->mappings, &iova);
+
+    return mapped && mapped[1] == size;
 }
 
 static int device_unmap(void *opaque, uint64_t iova, uint64_t size)
@@ -51,10 +71,15 @@ static int device_unmap(void *opaque, uint64_t iova, uint64_t size)
     g_mutex_lock(&d->lock);
     if (d->keeps) {
         ret = EBUSY;
+    } else if (!is_mapping(d, iova, size)) {
+        ret = ENOENT;
     }
     for (at = iova; !ret && at < iova + size;
          at += qemu_real_host_page_size()) {
         g_hash_table_remove(d->pages, page_key(at));
+    }
+    if (!ret) {
+        g_hash_table_remove(d->mappings, &iova);
     }
     g_mutex_unlock(&d->lock);
     return ret;
@@ -78,6 +103,8 @@ void gm_device_init(GmDevice *d)
     *d = (GmDevice) {
         .dir = g_dir_make_tmp("guest-memfd-XXXXXX", NULL),
         .pages = g_hash_table_new(NULL, NULL),
+        .mappings = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free,
+                                          NULL),
     };
     g_assert_nonnull(d->dir);
     g_mutex_init(&d->lock);
@@ -101,6 +128,7 @@ void gm_device_destroy(GmDevice *d)
     close(d->listener);
     unlink(d->path);
     g_assert_cmpint(rmdir(d->dir), ==, 0);
+    g_hash_table_destroy(d->mappings);
     g_hash_table_destroy(d->pages);
     g_mutex_clear(&d->lock);
     g_free(d->path);

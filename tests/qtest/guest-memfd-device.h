@@ -17,6 +17,7 @@ typedef struct GmDevice {
 
     GMutex lock;
     GHashTable *pages;          /* that it may use, by their numbers */
+    GHashTable *mappings;       /* address and size, by the address */
     unsigned maps;
     unsigned refuse;            /* this one of the next maps; 0: none */
     unsigned refused;
