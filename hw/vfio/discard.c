@@ -8,7 +8,9 @@
 #include "qapi/error.h"
 #include "qemu/error-report.h"
 #include "hw/boards.h"
+#include "hw/mem/memory-device.h"
 #include "hw/vfio/vfio-container.h"
+#include "hw/vfio-user/protocol.h"
 #include "system/kvm.h"
 #include "vfio-discard.h"
 
@@ -120,41 +122,85 @@ static uint64_t mappings_of(const VFIORamDiscardListener *vrdl)
     return (end - start) / vrdl->granularity;
 }
 
-/* For all of the memory that the machine can have, not only this region. */
-static uint64_t limit_for_machine(const VFIORamDiscardListener *vrdl,
-                                  uint64_t needed)
+/* A hole or ROM may become RAM when firmware runs. */
+static uint64_t mappings_of_machine(const VFIORamDiscardListener *added)
 {
-    uint64_t most = current_machine->maxram_size / vrdl->granularity +
-                    max_memslots();
+    const DeviceMemoryState *plugged = current_machine->device_memory;
+    uint64_t size = current_machine->ram_size +
+                    (plugged ? plugged->used_region_size : 0);
 
-    return MAX(most, needed);
+    return machine_require_guest_memfd(current_machine) ?
+           size / added->granularity + max_memslots() : 0;
 }
 
-bool vfio_discard_has_room(const VFIOContainer *bcontainer,
-                           const VFIORamDiscardListener *added, Error **errp)
+static uint64_t mappings_needed(const VFIOContainer *bcontainer,
+                                const VFIORamDiscardListener *added)
 {
-    ERRP_GUARD();
     VFIORamDiscardListener *vrdl;
     uint64_t needed = max_memslots(), n = 0;
 
-    if (!bcontainer->dma_max_mappings) {
-        return true;
-    }
     /* Any other section takes a memslot and a mapping, but these do not. */
     QLIST_FOREACH(vrdl, &bcontainer->vrdl_list, next) {
         needed += mappings_of(vrdl);
         n++;
     }
     needed -= MIN(n, needed);
-    if (needed <= bcontainer->dma_max_mappings) {
+    return MAX(needed, mappings_of_machine(added));
+}
+
+/* For all of the memory that the machine can have. */
+static uint64_t mappings_at_most(const VFIORamDiscardListener *added,
+                                 uint64_t needed)
+{
+    uint64_t most = current_machine->maxram_size / added->granularity +
+                    max_memslots();
+
+    return MAX(most, needed);
+}
+
+static void append_user_hint(Error **errp, uint64_t needed)
+{
+    if (needed <= VFIO_USER_DEF_MAP_MAX) {
+        error_append_hint(errp, "Let the vfio-user server announce "
+                          "max_dma_maps=%" PRIu64 ".\n", needed);
+    } else {
+        error_append_hint(errp, "A vfio-user server cannot have more than %u "
+                          "mappings: use less memory, memslots included.\n",
+                          VFIO_USER_DEF_MAP_MAX);
+    }
+}
+
+/* The remedy depends on the IOMMU, and on whose memory it is. */
+static void append_hint(Error **errp, const VFIOContainer *bcontainer,
+                        uint64_t needed)
+{
+    if (!machine_require_guest_memfd(current_machine)) {
+        error_append_hint(errp, "Try increasing the 'block-size' of "
+                          "virtio-mem devices.\n");
+    } else if (is_vfio_user(bcontainer)) {
+        append_user_hint(errp, needed);
+    } else {
+        error_append_hint(errp, "Use -object iommufd,id=iommufd0 and "
+                          "iommufd=iommufd0 for the device, or set "
+                          "dma_entry_limit=%" PRIu64 " of the host's module "
+                          "vfio_iommu_type1.\n", needed);
+    }
+}
+
+bool vfio_discard_has_room(const VFIOContainer *bcontainer,
+                           const VFIORamDiscardListener *added, Error **errp)
+{
+    ERRP_GUARD();
+    uint64_t needed = mappings_needed(bcontainer, added);
+
+    if (!bcontainer->dma_max_mappings ||
+        needed <= bcontainer->dma_max_mappings) {
         return true;
     }
+    needed = mappings_at_most(added, needed);
     error_setg(errp, "vfio: the IOMMU has room for %u mappings, and memory "
                "that is mapped in pieces of %" PRIu64 " bytes needs %" PRIu64,
                bcontainer->dma_max_mappings, added->granularity, needed);
-    error_append_hint(errp, "Use -object iommufd,id=iommufd0 and "
-                      "iommufd=iommufd0 for the device, or set "
-                      "dma_entry_limit=%" PRIu64 " of the host's module "
-                      "vfio_iommu_type1.\n", limit_for_machine(added, needed));
+    append_hint(errp, bcontainer, needed);
     return false;
 }

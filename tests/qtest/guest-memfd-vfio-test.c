@@ -439,6 +439,34 @@ static void test_memory_refused(void)
     machine_end(&m);
 }
 
+/* A hole may be RAM later: all memory and memslots are counted. */
+static void test_no_room(void)
+{
+    const uint64_t size = 256 * MiB, memslots = 512;
+    g_autofree char *needed = g_strdup_printf(" needs %" PRIu64, size /
+                                    qemu_real_host_page_size() + memslots);
+    g_autoptr(QDict) answer = NULL;
+    const char *error;
+    GmDevice device;
+    QTestState *qts;
+
+    gm_device_init(&device);
+    gm_device_start(&device);
+    qts = qtest_init(GM_MACHINE "-m 256M -device pcie-root-port,id=rp0 "
+                     "-object guest-memfd-manager,id=gmm0 "
+                     "-object memory-backend-memfd-private,id=ram0,size=256M "
+                     "-machine memory-backend=ram0");
+    answer = qtest_qmp(qts, "{ 'execute': 'device_add', "
+                       "'arguments': { " DEVICE_JSON " } }", device.path);
+    error = qdict_get_str(qdict_get_qdict(answer, "error"), "desc");
+    g_test_message("%s", error);
+    g_assert_true(g_str_has_suffix(error, needed));
+    gm_device_join(&device);
+    g_assert_cmpuint(device.maps, <, 16);
+    gm_quit(qts);
+    gm_device_destroy(&device);
+}
+
 /*
  * The device goes on using memory that could not be unmapped, so that it
  * cannot become private.  That is said once, however often it is tried.
@@ -490,6 +518,7 @@ int main(int argc, char **argv)
         return g_test_run();
     }
     qtest_add_func("/guest-memfd/vfio/memory-refused", test_memory_refused);
+    qtest_add_func("/guest-memfd/vfio/no-room", test_no_room);
     qtest_add_func("/guest-memfd/vfio/plug", test_plug);
     qtest_add_func("/guest-memfd/vfio/random", test_random);
     qtest_add_func("/guest-memfd/vfio/stuck", test_stuck);
