@@ -162,6 +162,19 @@ static int check_mappings(GuestMemfdBlock *block, uint64_t offset,
     return -EAGAIN;
 }
 
+/* A device that keeps memory is in the way like any user of the kernel's. */
+static int discard_run(GuestMemfdBlock *block, uint64_t offset, uint64_t size)
+{
+    int ret = guest_memfd_notify_discard(block, offset, size);
+
+    if (ret == -EAGAIN) {
+        guest_memfd_note_busy(&block->stats, offset, (GuestMemfdUser) {
+            .kind = GUEST_MEMFD_PAGE_USER_KERNEL,
+        });
+    }
+    return ret;
+}
+
 static int run_to_private(GuestMemfdBlock *block, uint64_t offset,
                           uint64_t size, GuestMemfdContentMode mode)
 {
@@ -176,7 +189,7 @@ static int run_to_private(GuestMemfdBlock *block, uint64_t offset,
     }
     guest_memfd_block_wait(block, offset, size);
 
-    ret = guest_memfd_notify_discard(block, offset, size);
+    ret = discard_run(block, offset, size);
     if (ret) {
         guest_memfd_block_record(block, offset, size, true);
         return ret;

@@ -477,6 +477,7 @@ static void test_unmap_fails(void)
                                            g_get_tmp_dir());
     const uint64_t page = qemu_real_host_page_size();
     g_autofree char *text = NULL;
+    g_autofree char *info = NULL;
     int fd = g_mkstemp(log);
     Machine m;
 
@@ -488,6 +489,9 @@ static void test_unmap_fails(void)
     g_assert_cmpint(convert(&m, (Range) { CELL - 2 * page, 4 * page },
                             GMTD_ATTR_PRIVATE), ==, -EAGAIN);
     g_assert_cmpuint(gm_stat(m.qts, "ram0", "stats.retries"), >, 1);
+    info = qtest_hmp(m.qts, "info guest-memfd");
+    g_assert_nonnull(strstr(info, "last busy: 0x"));
+    g_assert_nonnull(strstr(info, ", kernel, "));
     gm_fault(m.qts, 0, 0, 0, 0);
     gm_device_keep(&m.device, false);
     did(&m, "kept");
