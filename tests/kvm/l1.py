@@ -50,6 +50,7 @@ class L1:
         self.directory = tempfile.mkdtemp(prefix='gmem-kvm-')
         self.socket = os.path.join(self.directory, 'qmp')
         self.argv = [qemu, *machine(setting, kernel, initrd, *parameters),
+            '-run-with', 'exit-with-parent=on',
             *devices,
             '-chardev', 'stdio,id=com1,signal=off',
             '-serial', 'chardev:com1',
