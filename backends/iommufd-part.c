@@ -6,8 +6,8 @@
  * IOMMU_IOAS_UNMAP removes whole mappings only.  The kernel can cut them where
  * it serves VFIO's version 1 containers: in the IOAS that IOMMU_VFIO_IOAS has
  * set, if IOMMU_OPTION_HUGE_PAGES is 0 there, which is possible as long as
- * nothing is mapped (Linux 7.3 does).  What is beside the range stays mapped
- * meanwhile.  Accesses of mediated devices to the mapping prevent cutting.
+ * nothing is mapped (Linux 7.3 does).  The neighbours of the range stay mapped.
+ * Accesses of mediated devices to the mapping prevent cutting.
  */
 
 #include "qemu/osdep.h"

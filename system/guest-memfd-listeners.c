@@ -23,14 +23,21 @@ bool guest_memfd_has_listeners(const GuestMemfdBlock *block)
            !QLIST_EMPTY(&block->attributes->rdl_list);
 }
 
-/* Listeners do not see memory in setup. */
-static bool intersect(const GuestMemfdBlock *block,
-                      const RamDiscardListener *rdl, uint64_t offset,
-                      uint64_t size, MemoryRegionSection *section)
+/*
+ * Call @notify_part for the listener's part of the range, if it has any of it.
+ * Listeners do not see memory in setup.
+ */
+static int notify(const GuestMemfdBlock *block, RamDiscardListener *rdl,
+                  NotifyRamPopulate notify_part, uint64_t offset,
+                  uint64_t size)
 {
-    *section = *rdl->section;
-    return !guest_memfd_block_in_setup(block) &&
-           memory_region_section_intersect_range(section, offset, size);
+    MemoryRegionSection section = *rdl->section;
+
+    if (guest_memfd_block_in_setup(block) ||
+        !memory_region_section_intersect_range(&section, offset, size)) {
+        return 0;
+    }
+    return notify_part(rdl, &section);
 }
 
 /*
@@ -41,17 +48,14 @@ static void notify_discard_until(GuestMemfdBlock *block, uint64_t offset,
                                  uint64_t size, const RamDiscardListener *end)
 {
     RamDiscardListener *rdl;
-    MemoryRegionSection section;
 
     QLIST_FOREACH(rdl, &block->attributes->rdl_list, next) {
-        int ret = 0;
+        int ret;
 
         if (rdl == end) {
             return;
         }
-        if (intersect(block, rdl, offset, size, &section)) {
-            ret = rdl->notify_discard(rdl, &section);
-        }
+        ret = notify(block, rdl, rdl->notify_discard, offset, size);
         if (ret) {
             block->engine->broken(block, offset, size, ret);
         }
@@ -62,17 +66,14 @@ static void notify_again_until(GuestMemfdBlock *block, uint64_t offset,
                                uint64_t size, const RamDiscardListener *end)
 {
     RamDiscardListener *rdl;
-    MemoryRegionSection section;
 
     QLIST_FOREACH(rdl, &block->attributes->rdl_list, next) {
-        int ret = 0;
+        int ret;
 
         if (rdl == end) {
             return;
         }
-        if (intersect(block, rdl, offset, size, &section)) {
-            ret = rdl->notify_populate(rdl, &section);
-        }
+        ret = notify(block, rdl, rdl->notify_populate, offset, size);
         if (ret && ret != -EEXIST) {
             warn_report_once("guest memory '%s': a device cannot use "
                              "[0x%" PRIx64 ", +0x%" PRIx64 ") any more: %s",
@@ -97,14 +98,10 @@ int guest_memfd_notify_discard(GuestMemfdBlock *block, uint64_t offset,
                                uint64_t size)
 {
     RamDiscardListener *rdl;
-    MemoryRegionSection section;
     int ret;
 
     QLIST_FOREACH(rdl, &block->attributes->rdl_list, next) {
-        if (!intersect(block, rdl, offset, size, &section)) {
-            continue;
-        }
-        ret = rdl->notify_discard(rdl, &section);
+        ret = notify(block, rdl, rdl->notify_discard, offset, size);
         if (ret) {
             notify_again_until(block, offset, size, QLIST_NEXT(rdl, next));
             /* A device that holds on to it is like one that has it mapped. */
@@ -118,14 +115,10 @@ int guest_memfd_notify_populate(GuestMemfdBlock *block, uint64_t offset,
                                 uint64_t size)
 {
     RamDiscardListener *rdl;
-    MemoryRegionSection section;
     int ret;
 
     QLIST_FOREACH(rdl, &block->attributes->rdl_list, next) {
-        if (!intersect(block, rdl, offset, size, &section)) {
-            continue;
-        }
-        ret = rdl->notify_populate(rdl, &section);
+        ret = notify(block, rdl, rdl->notify_populate, offset, size);
         if (ret) {
             notify_discard_until(block, offset, size, rdl);
             return ret;
