@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What fuzz, sanitize, mutation and coverage share."""
 
+import concurrent.futures
 import fcntl
 import json
 import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,13 +35,15 @@ SANITIZERS = {
 class Tap:
     def __init__(self):
         self.number = self.failed = 0
+        self.lock = threading.Lock()
 
     def result(self, good, text, why=''):
-        self.number += 1
-        self.failed += not good
-        print(f'{"" if good else "not "}ok {self.number} - {text}', flush=True)
-        for line in why.splitlines() if not good else ():
-            print(f'#   {line}')
+        with self.lock:
+            self.number += 1
+            self.failed += not good
+            print(f'{"" if good else "not "}ok {self.number} - {text}', flush=True)
+            for line in why.splitlines() if not good else ():
+                print(f'#   {line}')
 
     def note(self, text):
         print(f'# {text}', flush=True)
@@ -109,6 +113,12 @@ def run(command, seconds, **variables):
             os.killpg(process.pid, 9)
             return None, process.communicate()[0]
     return process.returncode, output
+
+
+def at_once(calls):
+    """Functions with their arguments, as many at a time as there are processors; returns what they return."""
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [call.result() for call in [pool.submit(*call) for call in calls]]
 
 
 def passed(output):
