@@ -480,15 +480,17 @@ static void test_unmap_fails(void)
     g_autofree char *info = NULL;
     int fd = g_mkstemp(log);
     Machine m;
+    int i;
 
     g_assert_cmpint(fd, >=, 0);
     machine_init_log(&m, true, log);
     gm_set_timeout(m.qts, 20);
     gm_device_keep(&m.device, true);
     gm_fault(m.qts, EAGAIN, 0, 1000000, 0);
-    g_assert_cmpint(convert(&m, (Range) { CELL - 2 * page, 4 * page },
-                            GMTD_ATTR_PRIVATE), ==, -EAGAIN);
-    g_assert_cmpuint(gm_stat(m.qts, "ram0", "stats.retries"), >, 1);
+    for (i = 0; i < 3; i++) {
+        g_assert_cmpint(convert(&m, (Range) { CELL - 2 * page, 4 * page },
+                                GMTD_ATTR_PRIVATE), ==, -EAGAIN);
+    }
     info = qtest_hmp(m.qts, "info guest-memfd");
     g_assert_nonnull(strstr(info, "last busy: 0x"));
     g_assert_nonnull(strstr(info, ", kernel, "));
