@@ -71,7 +71,18 @@ def head(view, width):
     return [[*pad(left, width - len(right)), (right, '')]]
 
 
-def policy(view):
+def wrap(words, width):
+    """As many @words a line as fit, with commas between them."""
+    lines = []
+    for word in words:
+        if lines and len(lines[-1]) + len(word) + 3 <= width:
+            lines[-1] += f', {word}'
+        else:
+            lines.append(word)
+    return ',\n'.join(lines).split('\n')
+
+
+def policy(view, width):
     info = view.sample.info
     words = [('content-mode', 'policy'), ('on-unsupported', 'unsupported'),
              ('in-place', 'in-place'), ('phase', 'phase')]
@@ -80,7 +91,7 @@ def policy(view):
         said.append(f'retry {info["retry-timeout-ms"]} ms')
     if 'launched' in info:
         said.append('launched' if info['launched'] else 'not launched')
-    return [[(', '.join(said), 'dim')],
+    return [*([(text, 'dim')] for text in wrap(said, width)),
             [(info.get('provider-reason', ''), 'dim')]]
 
 
@@ -280,7 +291,7 @@ def lines_of(view, width):
     if view.problem:
         lines.append([(view.problem, 'warn')])
     if view.sample:
-        lines += policy(view) if width >= TWO_COLUMNS else []
+        lines += policy(view, width) if width >= TWO_COLUMNS else []
         lines += memory(view, width) + body(view, width)
     return [cut(line, width) for line in lines]
 

@@ -86,6 +86,17 @@ class TestScreen(unittest.TestCase):
                          '(rejected)', '25%'):
             self.assertIn(expected, text)
 
+    def test_policy_is_whole(self):
+        said = {'on-unsupported': 'downgrade', 'content-mode': 'preserve',
+                'phase': 'populate', 'launched': False,
+                'retry-timeout-ms': 10000}
+        for width in range(screen.TWO_COLUMNS, 120):
+            text = shown(view_of(info(backend(), **said)), width)
+            for part in ('policy preserve', 'unsupported downgrade',
+                         'in-place auto', 'phase populate',
+                         'retry 10000 ms', 'not launched'):
+                self.assertIn(part, text)
+
     def test_rates_and_totals(self):
         lines = shown(view_of(*self.answers), 40).splitlines()
         self.assertIn(['all', '50.0', '250'], [x.split() for x in lines])
