@@ -33,7 +33,7 @@ static const GmBadArgs bad_args[] = {
     { GM_MACHINE GM_RAM BACKEND ",huge-pages=on",
       { "'huge-pages=on' is not supported by memory-backend-memfd-private: "
         "this provider does not offer them", "Use huge-pages=auto",
-        "kvm.gmem_huge_pages" } },
+        "-accel kvm", "kvm.gmem_huge_pages" } },
     /* Lines for the type that AMD's and Intel's trees had in 2022. */
     { GM_MACHINE GM_RAM BACKEND ",hugetlbsize=2M",
       { "'hugetlbsize' is not supported by memory-backend-memfd-private any "
