@@ -81,7 +81,7 @@ bench: ## build, and measure conversions and requests (prints JSON)
 	@$(MAKE) -s -C tests/guest OUT=$(CURDIR)/build/guest >&2
 	@BENCH="$(BENCH)" tests/bench/run
 
-figures: ## measure, and write the table of README.md
+figures: ## measure, and write the tables of README.md
 	@scripts/build tests/guest-memfd/guest-memfd-bench
 	@tests/bench/figures
 
