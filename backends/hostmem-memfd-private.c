@@ -47,8 +47,8 @@ static bool check_huge_pages(Error **errp)
                    engine->provider && engine->provider->in_place ?
                    "this provider does not offer them" :
                    "memory is not converted in place");
-        error_append_hint(errp, "Use huge-pages=auto, or -accel kvm on a kernel "
-                          "that offers them (parameter "
+        error_append_hint(errp, "Use huge-pages=auto, or -accel kvm on a "
+                          "kernel that offers them (parameter "
                           "kvm.gmem_huge_pages).\n");
         return false;
     }
