@@ -89,7 +89,8 @@ def policy(view, width):
     said = [f'{short} {info[name]}' for name, short in words if name in info]
     if 'retry-timeout-ms' in info:
         said.append(f'retry {info["retry-timeout-ms"]} ms')
-    if 'launched' in info:
+    # A machine that runs has been launched.
+    if 'launched' in info and info.get('phase') != 'running':
         said.append('launched' if info['launched'] else 'not launched')
     return [*([(text, 'dim')] for text in wrap(said, width)),
             [(info.get('provider-reason', ''), 'dim')]]
