@@ -255,17 +255,21 @@ static uint64_t present_end(const GuestMemfdBlock *block, uint64_t offset,
     return offset;
 }
 
-/* As a conversion, this ends when the vCPU has to stop. */
-static void prefault_present(GuestMemfdEngine *engine,
+static bool is_interrupted(GuestMemfdEngine *engine)
+{
+    return engine->interrupted &&
+           engine->interrupted(engine) != GUEST_MEMFD_INTERRUPT_NONE;
+}
+
+/* As a conversion, this ends when the vCPU has to stop: false. */
+static bool prefault_present(GuestMemfdEngine *engine,
                              const GuestMemfdSection *s)
 {
     const uint64_t end = s->offset + s->size;
     uint64_t offset = s->offset, to;
     bool more = true;
 
-    while (more && offset < end && (!engine->interrupted ||
-                                    engine->interrupted(engine) ==
-                                    GUEST_MEMFD_INTERRUPT_NONE)) {
+    while (more && offset < end && !is_interrupted(engine)) {
         to = present_end(s->block, offset, end);
         more = kvm_guest_memfd_prefault(current_cpu,
                                         s->gpa + offset - s->offset,
@@ -274,6 +278,7 @@ static void prefault_present(GuestMemfdEngine *engine,
         offset = to > offset ? to :
                  QEMU_ALIGN_DOWN(offset, PREFAULT_GROUP) + PREFAULT_GROUP;
     }
+    return more && offset >= end;
 }
 
 static void prefault_sections(hwaddr gpa, uint64_t size)
@@ -281,11 +286,11 @@ static void prefault_sections(hwaddr gpa, uint64_t size)
     GuestMemfdEngine *engine = guest_memfd_engine();
     const hwaddr end = gpa + size;
     GuestMemfdSection s;
+    bool more = true;
 
-    while (gpa < end && engine->find_section(engine, gpa, end - gpa, &s)) {
-        if (s.block) {
-            prefault_present(engine, &s);
-        }
+    while (more && gpa < end &&
+           engine->find_section(engine, gpa, end - gpa, &s)) {
+        more = !s.block || prefault_present(engine, &s);
         gpa = s.gpa + s.size;
         if (s.mr) {
             memory_region_unref(s.mr);

@@ -157,8 +157,9 @@ static void test_others(void)
 #define AT      (16 * GROUP)
 
 static GuestMemfdBlock large;
+static uint64_t section_max = LARGE;
 
-/* There is a hole in front of the block. */
+/* There is a hole in front of the block, which has several sections then. */
 static bool find_large(GuestMemfdEngine *engine, hwaddr gpa, uint64_t size,
                        GuestMemfdSection *s)
 {
@@ -166,7 +167,7 @@ static bool find_large(GuestMemfdEngine *engine, hwaddr gpa, uint64_t size,
 
     *s = (GuestMemfdSection) {
         .gpa = from,
-        .size = from < to ? to - from : 0,
+        .size = from < to ? MIN(to - from, section_max) : 0,
         .block = &large,
         .offset = from - AT,
     };
@@ -258,6 +259,22 @@ static void test_interrupted(void)
     end_large(rig);
 }
 
+/* The end of a section is not the end of an interruption. */
+static void test_sections_interrupted(void)
+{
+    Rig *rig = start_large();
+
+    use(0, 40);
+    section_max = 4 * GROUP;
+    vcpu_prefaults_at_most = 2;
+    expect_large(rig, AT, LARGE, "v: prefault 8192+2048\n");
+    vcpu_prefaults_at_most = 0;
+    expect_large(rig, AT, 2 * section_max, "v: prefault 8192+2048\n"
+                                           "v: prefault 10240+2048\n");
+    section_max = LARGE;
+    end_large(rig);
+}
+
 /* The kernel tells others than the file's owner that all is there. */
 static void test_other_user(void)
 {
@@ -286,6 +303,7 @@ int main(int argc, char **argv)
         { "large", test_large },
         { "large/slices", test_slices },
         { "large/interrupted", test_interrupted },
+        { "large/sections-interrupted", test_sections_interrupted },
         { "large/other-user", test_other_user },
     };
     unsigned i;
