@@ -13,14 +13,14 @@ from rows import PROVIDERS
 PARAMETERS = {
     'in-place': ('kvm.rig_in_place_cap=252',),
     'in-place-only': ('kvm.rig_in_place_cap=300',),
-    'two-backings': ('kvm.rig_foreign_cap=250',),
+    'two-backings': ('kvm.rig_other_cap=250',),
 }
 
 # These are only started: a number of another architecture, while the likely one
 # is something else.
 MORE = (
     ('in-place', ('kvm.rig_in_place_cap=250',
-                  'kvm.rig_foreign_cap=252', 'kvm.rig_foreign_value=1')),
+                  'kvm.rig_other_cap=252', 'kvm.rig_other_value=1')),
     ('content-modes', ('kvm.rig_in_place_cap=252',)),
 )
 

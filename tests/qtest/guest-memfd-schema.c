@@ -70,7 +70,7 @@ static QObject *make_builtin(const char *json_type, const char *member)
         { "device", "/dev/null" }, { "target", "/dev/null" },
         { "path", "/machine" }, { "command-line", "info status" },
         { "protocol", "file:/dev/null" }, { "driver", "null-co" },
-        { "id", "sweep0" }, { "qom-type", "can-bus" },
+        { "id", "object0" }, { "qom-type", "can-bus" },
         { "typename", "guest-memfd-testdev" }, { "property", "type" },
     };
     int i;

@@ -35,7 +35,7 @@
 #define CMD_START       0x11
 
 /* No device is there: DMA to it takes bounce buffers. */
-#define NOWHERE         0xd0000000
+#define NO_RAM          0xd0000000
 #define SECTOR          512
 #define TABLE           (GM_GPA + 0x2000)
 #define BUFFER          (GM_GPA + 8 * GM_PAGE)
@@ -83,8 +83,8 @@ static void test_ide_stop(void)
 
     set_config(qts, PIIX_IDE, BMDMA_BAR, BMDMA | 1);
     set_config(qts, PIIX_IDE, COMMAND, 5);
-    read_ide(qts, 0, GM_GPA, NOWHERE, 8);
-    read_ide(qts, 1, GM_GPA + 0x100, NOWHERE + 0x2000, 1);
+    read_ide(qts, 0, GM_GPA, NO_RAM, 8);
+    read_ide(qts, 1, GM_GPA + 0x100, NO_RAM + 0x2000, 1);
     qtest_outb(qts, BMDMA + 8, 8);
     gm_assert_running(qts);
     qtest_quit(qts);
@@ -144,13 +144,13 @@ static void test_ahci_no_sector(void)
 {
     const Prd prds[] = {
         { BUFFER, 0, 99 },
-        { NOWHERE + 0x2000, 0, SECTOR - 100 - 1 },
+        { NO_RAM + 0x2000, 0, SECTOR - 100 - 1 },
     };
     QTestState *qts = start_ahci(AHCI);
     unsigned n;
 
     for (n = 0; n < 4; n++) {
-        start_port(qts, n, NOWHERE, NOWHERE + 0x1000,
+        start_port(qts, n, NO_RAM, NO_RAM + 0x1000,
                    n < 3 ? CMD_START : CMD_FRE);
     }
     start_port(qts, 4, GM_GPA, GM_GPA + 0x1000, CMD_START);

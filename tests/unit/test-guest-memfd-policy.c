@@ -41,7 +41,7 @@ typedef enum Otherwise {
     NEVER,          /* the mode is always on offer */
     EMULATE,
     REFUSE,
-    AS_TOLD,        /* by on-unsupported */
+    AS_CHOSEN,      /* by on-unsupported */
     NONSENSE,       /* on any host */
 } Otherwise;
 
@@ -58,7 +58,7 @@ static const Row table[GUEST_MEMFD_DIRECTION__MAX][VOICE__MAX] = {
         [POLICY_AUTO_HIDDEN] = { DEFAULT, NEVER },
         [POLICY_DEFAULT]  = { DEFAULT, NEVER },
         [POLICY_ZERO]     = { ZERO, EMULATE },
-        [POLICY_PRESERVE] = { PRESERVE, AS_TOLD },
+        [POLICY_PRESERVE] = { PRESERVE, AS_CHOSEN },
     },
     [PRIVATE] = {
         [GUEST_ZERO]      = { ZERO, NONSENSE },
@@ -68,7 +68,7 @@ static const Row table[GUEST_MEMFD_DIRECTION__MAX][VOICE__MAX] = {
         [POLICY_AUTO_HIDDEN] = { DEFAULT, NEVER },
         [POLICY_DEFAULT]  = { DEFAULT, NEVER },
         [POLICY_ZERO]     = { DEFAULT, NEVER },
-        [POLICY_PRESERVE] = { PRESERVE, AS_TOLD },
+        [POLICY_PRESERVE] = { PRESERVE, AS_CHOSEN },
     },
 };
 
@@ -170,7 +170,7 @@ static GuestMemfdDecision expected(const GuestMemfdQuestion *q,
         return yes(row->mode, EMULATED, false);
     case REFUSE:
         return no(row->mode, -EOPNOTSUPP);
-    case AS_TOLD:
+    case AS_CHOSEN:
         return q->on_unsupported == GUEST_MEMFD_UNSUPPORTED_ACTION_REFUSE ?
                no(row->mode, -EOPNOTSUPP) : downgrade(q, offer);
     default:

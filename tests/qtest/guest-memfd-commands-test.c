@@ -84,12 +84,12 @@ static void end(QTestState *qts)
 
 /* --- QMP --------------------------------------------------------------- */
 
-typedef struct Sweep {
+typedef struct Typist {
     const Machine *machine;
     QTestState *qts;
     GmSchema *schema;
     unsigned count;
-} Sweep;
+} Typist;
 
 /* These end QEMU, or talk to a different monitor. */
 static bool is_skipped(const char *command)
@@ -116,7 +116,7 @@ static bool is_running(QTestState *qts)
 }
 
 /* QMP answers; the guest runs, and has made its memory private again. */
-static void bring_back(Sweep *s)
+static void bring_back(Typist *s)
 {
     /* A dump does not let it go on before it has finished. */
     while (!is_running(s->qts)) {
@@ -127,7 +127,7 @@ static void bring_back(Sweep *s)
     }
 }
 
-static void try_qmp(Sweep *s, const char *command, QDict *arguments)
+static void try_qmp(Typist *s, const char *command, QDict *arguments)
 {
     g_autoptr(GString) text = qobject_to_json(QOBJECT(arguments));
     QDict *answer;
@@ -145,7 +145,7 @@ static void try_qmp(Sweep *s, const char *command, QDict *arguments)
 
 static void try_command(const char *command, void *opaque)
 {
-    Sweep *s = opaque;
+    Typist *s = opaque;
 
     if (!is_skipped(command)) {
         try_qmp(s, command, qdict_new());
@@ -156,7 +156,7 @@ static void try_command(const char *command, void *opaque)
 
 static void test_qmp(const void *machine)
 {
-    Sweep s = { .machine = machine, .qts = start(machine) };
+    Typist s = { .machine = machine, .qts = start(machine) };
 
     s.schema = gm_schema_new(s.qts);
     gm_schema_commands(s.schema, try_command, &s);
@@ -168,7 +168,7 @@ static void test_qmp(const void *machine)
 
 /* --- HMP --------------------------------------------------------------- */
 
-static void try_hmp(Sweep *s, const char *line)
+static void try_hmp(Typist *s, const char *line)
 {
     g_autofree char *out = NULL;
 
@@ -199,7 +199,7 @@ static const char *value_of(const char *parameter)
 }
 
 /* "name|alias [-o] addr size file -- what it does" */
-static void try_help_line(Sweep *s, const char *prefix, const char *help)
+static void try_help_line(Typist *s, const char *prefix, const char *help)
 {
     g_auto(GStrv) halves = g_strsplit(help, " -- ", 2);
     g_auto(GStrv) words = g_strsplit(halves[0] ?: "", " ", -1);
@@ -221,7 +221,7 @@ static void try_help_line(Sweep *s, const char *prefix, const char *help)
     try_hmp(s, line->str);
 }
 
-static void try_help(Sweep *s, const char *help, const char *prefix)
+static void try_help(Typist *s, const char *help, const char *prefix)
 {
     g_autofree char *out = qtest_hmp(s->qts, "%s", help);
     g_auto(GStrv) lines = g_strsplit(out, "\n", -1);
@@ -247,7 +247,7 @@ static void test_hmp(const void *machine)
         "sendkey ctrl-alt-f1", "trace-event guest_memfd* off",
         "pmemsave 0xfff000 8192 /dev/null", "memsave 0xfff000 8192 /dev/null",
     };
-    Sweep s = { .machine = machine, .qts = start(machine) };
+    Typist s = { .machine = machine, .qts = start(machine) };
     int i;
 
     try_help(&s, "help", "");
@@ -262,9 +262,9 @@ static void test_hmp(const void *machine)
 
 /* --- objects and devices ----------------------------------------------- */
 
-typedef void TypeFn(Sweep *s, const char *type);
+typedef void TypeFn(Typist *s, const char *type);
 
-static void for_types(Sweep *s, const char *implements, TypeFn *fn)
+static void for_types(Typist *s, const char *implements, TypeFn *fn)
 {
     QDict *answer = qtest_qmp(s->qts, "{ 'execute': 'qom-list-types', "
                               "'arguments': { 'implements': %s } }",
@@ -278,7 +278,7 @@ static void for_types(Sweep *s, const char *implements, TypeFn *fn)
 }
 
 /* A command that works can be undone. */
-static void try_pair(Sweep *s, QDict *first, QDict *second)
+static void try_pair(Typist *s, QDict *first, QDict *second)
 {
     QDict *answer = qtest_qmp(s->qts, "%p", QOBJECT(first));
     bool done = qdict_haskey(answer, "return");
@@ -293,30 +293,30 @@ static void try_pair(Sweep *s, QDict *first, QDict *second)
     s->count++;
 }
 
-static void try_object(Sweep *s, const char *type)
+static void try_object(Typist *s, const char *type)
 {
     begin("object-add %s", type);
     try_pair(s, qdict_from_jsonf_nofail("{ 'execute': 'object-add', "
-                 "'arguments': { 'qom-type': %s, 'id': 'sweep1' } }", type),
+                 "'arguments': { 'qom-type': %s, 'id': 'object1' } }", type),
              qdict_from_jsonf_nofail("{ 'execute': 'object-del', "
-                 "'arguments': { 'id': 'sweep1' } }"));
+                 "'arguments': { 'id': 'object1' } }"));
 }
 
-static void try_properties(Sweep *s, const char *type)
+static void try_properties(Typist *s, const char *type)
 {
     begin("device-list-properties %s", type);
     qobject_unref(qtest_qmp(s->qts, "{ 'execute': 'device-list-properties', "
                             "'arguments': { 'typename': %s } }", type));
     begin("device_add %s", type);
     try_pair(s, qdict_from_jsonf_nofail("{ 'execute': 'device_add', "
-                 "'arguments': { 'driver': %s, 'id': 'sweep2' } }", type),
+                 "'arguments': { 'driver': %s, 'id': 'object2' } }", type),
              qdict_from_jsonf_nofail("{ 'execute': 'device_del', "
-                 "'arguments': { 'id': 'sweep2' } }"));
+                 "'arguments': { 'id': 'object2' } }"));
 }
 
 static void test_objects(const void *machine)
 {
-    Sweep s = { .machine = machine, .qts = start(machine) };
+    Typist s = { .machine = machine, .qts = start(machine) };
 
     for_types(&s, "user-creatable", try_object);
     g_test_message("%u objects", s.count);
@@ -328,7 +328,7 @@ static void test_objects(const void *machine)
 }
 
 /* On the command line, where more of them work: QEMU starts, or says why. */
-static void start_with(Sweep *s, const char *option, const char *type,
+static void start_with(Typist *s, const char *option, const char *type,
                        const char *more)
 {
     g_autofree char *args = g_strdup_printf(GM_MACHINE GM_TESTDEV
@@ -345,19 +345,19 @@ static void start_with(Sweep *s, const char *option, const char *type,
     s->count++;
 }
 
-static void start_device(Sweep *s, const char *type)
+static void start_device(Typist *s, const char *type)
 {
     start_with(s, "-device", type, "");
 }
 
-static void start_object(Sweep *s, const char *type)
+static void start_object(Typist *s, const char *type)
 {
-    start_with(s, "-object", type, ",id=sweep3");
+    start_with(s, "-object", type, ",id=object3");
 }
 
 static void test_command_line(void)
 {
-    Sweep s = { .machine = machines, .qts = start(machines) };
+    Typist s = { .machine = machines, .qts = start(machines) };
 
     for_types(&s, "user-creatable", start_object);
     for_types(&s, "device", start_device);
@@ -379,17 +379,17 @@ int main(int argc, char **argv)
     }
     for (i = 0; i < ARRAY_SIZE(machines); i++) {
         const Machine *m = &machines[i];
-        g_autofree char *qmp = g_strdup_printf("/guest-memfd/sweep/%s/qmp",
+        g_autofree char *qmp = g_strdup_printf("/guest-memfd/commands/%s/qmp",
                                                m->name);
-        g_autofree char *hmp = g_strdup_printf("/guest-memfd/sweep/%s/hmp",
+        g_autofree char *hmp = g_strdup_printf("/guest-memfd/commands/%s/hmp",
                                                m->name);
         g_autofree char *types = g_strdup_printf(
-            "/guest-memfd/sweep/%s/types", m->name);
+            "/guest-memfd/commands/%s/types", m->name);
 
         qtest_add_data_func(qmp, m, test_qmp);
         qtest_add_data_func(hmp, m, test_hmp);
         qtest_add_data_func(types, m, test_objects);
     }
-    qtest_add_func("/guest-memfd/sweep/command-line", test_command_line);
+    qtest_add_func("/guest-memfd/commands/command-line", test_command_line);
     return g_test_run();
 }
