@@ -53,11 +53,16 @@ configure_tree() {
 }
 
 # QEMU run from where it was built looks for its data below qemu-bundle only.
+# Below its own prefix meson has links there, to files that are not built.
 link_firmware() {
     local dir
     for dir in "${FIRMWARE[@]}"; do
-        mkdir -p "$(dirname "$1$dir")"
-        ln -sfn "$dir" "$1$dir"
+        if [ -d "$1$dir" ] && [ ! -L "$1$dir" ]; then
+            cp -rsf "$dir/." "$1$dir"
+        else
+            mkdir -p "$(dirname "$1$dir")"
+            ln -sfn "$dir" "$1$dir"
+        fi
     done
 }
 

@@ -52,7 +52,11 @@ class Monitored:
             accept.cancel()
             await asyncio.gather(accept, return_exceptions=True)
             return False
-        await accept
+        # QEMU may end after it has connected, with a message on stderr.
+        try:
+            await accept
+        except QMPError:
+            return False
         return True
 
     async def disconnect(self):
