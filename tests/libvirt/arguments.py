@@ -16,6 +16,7 @@ from host import EXAMPLES, ROOT, Daemon, run, virsh
 from tapout import TapOut
 
 EMULATOR = '/usr/local/bin/qemu-gmem-system-x86_64'
+HOSTS_OWN = '/usr/local/bin/qemu-system-x86_64'
 PINNED = '11.3'
 TCG, KVM = ('plain', 'numa'), ('sev-snp', 'tdx')
 
@@ -59,7 +60,10 @@ def check_probing(tap, virttype):
 def imitate_kvm_host():
     """For the types of guest that libvirt refuses without KVM."""
     os.rename(EMULATOR, EMULATOR + '.real')
-    shutil.copy(ROOT / 'tests/libvirt/fake-kvm-host', EMULATOR)
+    # virt-install asks the QEMU that libvirt finds by its name, too.
+    os.symlink(EMULATOR + '.real', HOSTS_OWN + '.real')
+    for path in (EMULATOR, HOSTS_OWN):
+        shutil.copy(ROOT / 'tests/libvirt/fake-kvm-host', path)
     os.mknod('/dev/kvm')
     os.chmod('/dev/kvm', 0o666)
 
