@@ -19,6 +19,8 @@
 #include "guest-memfd-conversion.h"
 #include "trace.h"
 
+#define LAUNCH_PATIENCE_MS      1000
+
 /* --- the scan ---------------------------------------------------------- */
 
 typedef struct Scan {
@@ -130,11 +132,17 @@ static void let_others_in(GuestMemfdConversion *c)
     }
 }
 
-/* The timeout is for a busy page, not for a large request. */
+/*
+ * The timeout is for a busy page, not for a large request.  No guest can try
+ * a part of the launch again, whatever the timeout of its requests is.
+ */
 static void start_waiting(GuestMemfdConversion *c)
 {
-    const int64_t ms = qatomic_read(&c->engine->retry_timeout_ms);
+    int64_t ms = qatomic_read(&c->engine->retry_timeout_ms);
 
+    if (c->req->origin == GUEST_MEMFD_ORIGIN_LAUNCH) {
+        ms = MAX(ms, LAUNCH_PATIENCE_MS);
+    }
     c->deadline_ns = get_clock() + ms * SCALE_MS;
 }
 

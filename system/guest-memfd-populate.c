@@ -139,7 +139,7 @@ static int convert(GuestMemfdEngine *engine, const GuestMemfdPart *part,
     return guest_memfd_engine_convert(engine, &req, NULL);
 }
 
-/* Pages without their bytes must not be launched as if they had them. */
+/* The platform may have taken some of the pages, and changed their bytes. */
 static void forget_written(const GuestMemfdPart *part)
 {
     bitmap_test_and_clear_atomic(part->block->written, page_of(part->offset),
@@ -155,9 +155,7 @@ static int undo(GuestMemfdEngine *engine, const GuestMemfdPart *part)
                             GUEST_MEMFD_CONTENT_MODE_PRESERVE) !=
         GUEST_MEMFD_REALISATION_REFUSED;
 
-    if (!can_preserve && !engine->provider->offer.preserve_until_final) {
-        forget_written(part);
-    }
+    forget_written(part);
     return convert(engine, part, direction,
                    can_preserve ? GUEST_MEMFD_INTENT_PRESERVE :
                                   GUEST_MEMFD_INTENT_NONE);

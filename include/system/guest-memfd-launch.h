@@ -82,8 +82,8 @@ void guest_memfd_engine_set_phase(GuestMemfdEngine *engine,
  * One unit: the bytes are copied while the pages are in setup, the pages are
  * converted with content mode preserve (origin launch), and @launch takes
  * them over.  On failure all pages are in setup again, with their bytes where
- * the provider can preserve them (KVM may have corrected them), and may be
- * populated anew.
+ * the provider can preserve them (KVM may have corrected them).  They may be
+ * populated anew; if @launch failed, they are to be written first.
  *
  * Begins phase populate.  Returns 0, or a negative errno value with @errp
  * set: -EPERM after the launch, -EINVAL (not aligned, or not in the block),

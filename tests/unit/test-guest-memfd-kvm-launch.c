@@ -242,6 +242,7 @@ static void test_refused(void)
                  "the platform refuses: Input/output error", &err);
     g_assert_cmphex(*(uint64_t *)(rig->blocks[0]->host + 2 * page_size()), ==,
                     0x1234);
+    guest_memfd_note_written(rig->blocks[0]->host + 2 * page_size(), 8);
     g_assert_cmpint(populate(2, 1, WRITTEN, NULL, &error_abort), ==, 0);
     fake_expect_log("a: to-private 2+1 default\nv: launch 2+1\n"
                     "a: to-shared 2+1 default\na: remap 2+1\n"
