@@ -18,6 +18,7 @@
 #include "qom/object_interfaces.h"
 #include "system/confidential-guest-support.h"
 #include "system/guest-memfd-backend.h"
+#include "system/guest-memfd-launch.h"
 #include "system/guest-memfd-limits.h"
 #include "system/guest-memfd-ram.h"
 #include "system/qtest.h"
@@ -65,14 +66,36 @@ static void release(const RAMBlock *rb, HostMemoryBackend *backend)
     }
 }
 
-/* The setup of ram_block_add() for new memory. */
-static void announce(const RAMBlock *rb)
+/* What ram_block_add() asks of the host for new memory. */
+static void advise(const RAMBlock *rb)
 {
+    if (!machine_dump_guest_core(current_machine)) {
+        qemu_madvise(rb->host, rb->max_length, QEMU_MADV_DONTDUMP);
+    }
     qemu_madvise(rb->host, rb->max_length, QEMU_MADV_HUGEPAGE);
     if (!qtest_enabled()) {
         qemu_madvise(rb->host, rb->max_length, QEMU_MADV_DONTFORK);
     }
-    ram_block_notify_add(rb->host, rb->used_length, rb->max_length);
+}
+
+/* Host nodes, prealloc and the like, once more. */
+static bool complete(HostMemoryBackend *backend, Error **errp)
+{
+    ERRP_GUARD();
+    UserCreatable *uc = USER_CREATABLE(backend);
+
+    USER_CREATABLE_GET_CLASS(uc)->complete(uc, errp);
+    return !*errp;
+}
+
+bool guest_memfd_ram_block_mapped_anew(RAMBlock *rb, Error **errp)
+{
+    Object *backend = object_dynamic_cast(memory_region_owner(rb->mr),
+                                          TYPE_MEMORY_BACKEND);
+
+    rb->guest_memfd = rb->gmem->fd;
+    advise(rb);
+    return !backend || complete(MEMORY_BACKEND(backend), errp);
 }
 
 /* It may have been guest RAM before, and parts of it private. */
@@ -97,8 +120,6 @@ static bool start_anew(GuestMemfdBlock *block, Error **errp)
 
 bool guest_memfd_backend_becomes_ram(HostMemoryBackend *backend, Error **errp)
 {
-    ERRP_GUARD();
-    UserCreatable *uc = USER_CREATABLE(backend);
     RAMBlock *rb = backend->mr.ram_block;
     const RAMBlock before = *rb;
 
@@ -114,9 +135,7 @@ bool guest_memfd_backend_becomes_ram(HostMemoryBackend *backend, Error **errp)
     release(&before, backend);
     rb->fd = -1;
     rb->flags |= RAM_GUEST_MEMFD;
-    announce(rb);
-
-    /* Host nodes, prealloc and the like, once more. */
-    USER_CREATABLE_GET_CLASS(uc)->complete(uc, errp);
-    return !*errp && start_anew(rb->gmem, errp);
+    advise(rb);
+    ram_block_notify_add(rb->host, rb->used_length, rb->max_length);
+    return complete(backend, errp) && start_anew(rb->gmem, errp);
 }

@@ -11,9 +11,7 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qemu/lockable.h"
-#include "qemu/madvise.h"
 #include "system/guest-memfd-launch.h"
-#include "system/ramblock.h"
 #include "guest-memfd-internal.h"
 
 /* As a conversion to private does it: record, then look for mappings. */
@@ -55,16 +53,6 @@ static int forget_pages(GuestMemfdBlock *block, Error **errp)
     return ret;
 }
 
-/* The mapping is new: what ram_block_add() asked for is to be asked anew. */
-static void announce(const GuestMemfdBlock *block)
-{
-    if (block->ram_block) {
-        block->ram_block->guest_memfd = block->fd;
-        qemu_madvise(block->host, block->size, QEMU_MADV_HUGEPAGE);
-        qemu_madvise(block->host, block->size, QEMU_MADV_DONTFORK);
-    }
-}
-
 static int rebind_block(GuestMemfdBlock *block, Error **errp)
 {
     GuestMemfdProvider *provider = block->engine->provider;
@@ -79,7 +67,10 @@ static int rebind_block(GuestMemfdBlock *block, Error **errp)
     if (!pc->block_rebind(provider, block, errp)) {
         return -EIO;
     }
-    announce(block);
+    if (block->ram_block &&
+        !guest_memfd_ram_block_mapped_anew(block->ram_block, errp)) {
+        return -EIO;
+    }
     block->generation++;
     guest_memfd_block_start(block);
     ret = guest_memfd_notify_populate(block, 0, block->size);

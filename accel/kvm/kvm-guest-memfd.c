@@ -134,11 +134,13 @@ static bool in_place_block_rebind(GuestMemfdProvider *provider,
 {
     int fd = create_file(block, errp);
 
-    if (fd < 0 || !guest_memfd_block_remap(block, fd, errp)) {
+    if (fd < 0) {
         return false;
     }
+    /* The guard uses the old file, which is closed then. */
     kvm_guest_memfd_unguard(block->host);
-    return kvm_guest_memfd_guard(fd, block->host, block->size,
+    return guest_memfd_block_remap(block, fd, errp) &&
+           kvm_guest_memfd_guard(fd, block->host, block->size,
                                  is_dumped(block), errp);
 }
 

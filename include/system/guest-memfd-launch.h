@@ -123,6 +123,14 @@ int guest_memfd_engine_seal_block(GuestMemfdEngine *engine,
  */
 int guest_memfd_engine_rebind(GuestMemfdEngine *engine, Error **errp);
 
+/*
+ * guest_memfd_ram_block_mapped_anew: the memory of @rb is another file's now
+ *
+ * Asks the host for all that it was asked for, as host nodes and no dump.
+ * Returns true, or false with @errp set.
+ */
+bool guest_memfd_ram_block_mapped_anew(RAMBlock *rb, Error **errp);
+
 /* --- the machine: for confidential guests ------------------------------ */
 
 /*

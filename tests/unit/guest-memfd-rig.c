@@ -10,6 +10,7 @@
 #include "qemu/main-loop.h"
 #include "qemu/mmap-alloc.h"
 #include "qemu/module.h"
+#include "system/guest-memfd-launch.h"
 #include "guest-memfd-rig.h"
 
 /* The fake machine of this process; there is one at a time. */
@@ -71,6 +72,12 @@ bool mutex_is_bql(QemuMutex *mutex)
 
 void bql_update_status(bool locked)
 {
+}
+
+/* Blocks of the rig have no host memory of a backend. */
+bool guest_memfd_ram_block_mapped_anew(RAMBlock *rb, Error **errp)
+{
+    g_assert_not_reached();
 }
 
 static void assert_unlocked(QemuMutex *mutex)
