@@ -148,9 +148,10 @@ static void print_backend(Monitor *mon, const GuestMemfdBackendInfo *b)
     const GuestMemfdStats *s = b->stats;
     g_autofree char *private_size = size_to_str(b->private_bytes);
     g_autofree char *shared_size = size_to_str(b->shared_bytes);
+    g_autofree char *setup_size = size_to_str(b->setup_bytes);
 
-    monitor_printf(mon, "%s: private %s, shared %s, content-mode %s%s\n",
-                   b->name, private_size, shared_size,
+    monitor_printf(mon, "%s: private %s, shared %s, setup %s, content-mode "
+                   "%s%s\n", b->name, private_size, shared_size, setup_size,
                    GuestMemfdContentPolicy_str(b->content_mode),
                    b->huge_pages ? ", huge pages" : "");
     monitor_printf(mon, "  requests: %" PRIu64 " (to-shared %" PRIu64

@@ -260,7 +260,8 @@ static void test_hmp(void)
         "modes: to-shared=default,zero,preserve "
         "to-private=default,preserve\r\n",
         "  rejected EINVAL: 1\r\n",
-        "ram0: private 64 KiB, shared 63.9 MiB, content-mode default\r\n",
+        "ram0: private 64 KiB, shared 63.9 MiB, setup 0 B, content-mode "
+        "default\r\n",
         "  requests: 7 (to-shared 2, to-private 5)\r\n",
         "  modes: default 4, zero 2, preserve 1\r\n",
         "  realised by: kernel 0, emulated 6, refused 1\r\n",

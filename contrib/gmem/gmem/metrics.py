@@ -119,6 +119,7 @@ def backend_gauges(samples):
         for backend in sample.backends:
             memory.add_metric([vm, backend.name, 'private'], backend.private)
             memory.add_metric([vm, backend.name, 'shared'], backend.shared)
+            memory.add_metric([vm, backend.name, 'setup'], backend.setup)
             peak = backend.counters.get(('time-max-ns',))
             if peak is not None:
                 longest.add_metric([vm, backend.name], peak * NANO)

@@ -76,6 +76,7 @@ class Backend:
     private: int
     shared: int
     counters: dict
+    setup: int = 0
     mappings: int = None
     mapped: int = None
     assigned: int = None
@@ -110,7 +111,7 @@ def backend_of(said):
 
     return Backend(said['name'], whole('size'), whole('private-bytes'),
                    whole('shared-bytes'), flatten(said.get('stats', {})),
-                   whole('mappings', None), whole('mapped-bytes', None),
+                   whole('setup-bytes'), whole('mappings', None), whole('mapped-bytes', None),
                    whole('assigned-bytes', None),
                    busy_of(said.get('last-busy')))
 

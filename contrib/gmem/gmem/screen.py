@@ -100,8 +100,13 @@ def bar(backend, width):
     full = figures.bar_cells(backend.private, backend.size, width)
     known = figures.bar_cells(backend.private + backend.shared,
                               backend.size, width)
+    ready = figures.bar_cells(backend.size - backend.setup, backend.size,
+                              width)
+    # Neither yet: QEMU still writes to it.
+    setup = width - max(known, ready)
     return [('[', ''), ('#' * full, 'private'),
-            ('=' * (known - full), 'shared'), (' ' * (width - known), ''),
+            ('=' * (known - full), 'shared'),
+            (' ' * (width - known - setup), ''), ('.' * setup, 'dim'),
             (']', '')]
 
 
