@@ -19,7 +19,7 @@ from machine import Failure, parse_line
 
 BOOT_MAX = 120
 SILENCE_MAX = 420       # nested guests are slow, but not that slow
-QMP_MAX = 60
+QMP_MAX = 180           # memory that is plugged in is mapped, page by page
 LINES_SHOWN = 60
 LINE_MAX = 1 << 20
 
@@ -59,6 +59,7 @@ class L1:
         self.setting = setting
         self.process = None
         self.lines = []
+        self.begin = 0          # of the lines since the last inner start
 
     async def __aenter__(self):
         try:
@@ -79,8 +80,12 @@ class L1:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def failure(self, what):
-        text = '\n'.join([what, *self.lines[-LINES_SHOWN:]])
-        return Failure(text)
+        """The last lines, and then what the guest found wrong before."""
+        wrong = [line for line in self.lines[self.begin:]
+                 if line.startswith('fail ')]
+        if wrong:
+            wrong = ['the guest reported:', *wrong[:LINES_SHOWN]]
+        return Failure('\n'.join([what, *self.lines[-LINES_SHOWN:], *wrong]))
 
     async def type(self, command):
         self.process.stdin.write(command.encode() + b'\n')
@@ -190,6 +195,7 @@ class Inner:
         return [int(number) for number in re.findall(r'(\d+) kB', rest)]
 
     async def __aenter__(self):
+        self.l1.begin = len(self.l1.lines)
         connect = asyncio.ensure_future(self.qmp.connect(self.l1.socket))
         await asyncio.sleep(0.2)
         await self.l1.type(self.with_sampler(self.command))
