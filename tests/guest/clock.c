@@ -12,26 +12,53 @@
 #define PM_TIMER        0x608
 #define PM_MASK         0xffffff
 #define PM_HZ           3579545
-#define MEASURE         (PM_HZ / 20)
-#define READS_MAX       1000000     /* no timer there: assume 1 GHz */
+#define MEASURE         (PM_HZ / 100)
+#define MEASUREMENTS    5
+#define READS_MAX       200000      /* no timer there: assume 1 GHz */
 
 static uint64_t ticks_per_ms = 1000000;
 static uint64_t start;
 
-void clock_init(void)
+/* Ticks of the TSC in a millisecond, or 0. */
+static uint64_t measure(void)
 {
     uint32_t from = inl(PM_TIMER), passed = 0;
+    uint64_t tsc = rdtsc();
     unsigned reads = 0;
+
+    while (passed < MEASURE && reads++ < READS_MAX) {
+        passed = (inl(PM_TIMER) - from) & PM_MASK;
+    }
+    tsc = rdtsc() - tsc;
+    return passed < MEASURE ? 0 : tsc * (PM_HZ / 1000) / passed;
+}
+
+static void insert(uint64_t *sorted, unsigned n, uint64_t value)
+{
+    for (; n && sorted[n - 1] > value; n--) {
+        sorted[n] = sorted[n - 1];
+    }
+    sorted[n] = value;
+}
+
+/*
+ * The vCPU can be away between a look at one clock and at the other, which
+ * makes a measurement wrong by any factor: the one in the middle is not.
+ */
+void clock_init(void)
+{
+    uint64_t measured[MEASUREMENTS];
+    unsigned i;
 
     if (start) {
         return;
     }
     start = rdtsc();
-    while (passed < MEASURE && reads++ < READS_MAX) {
-        passed = (inl(PM_TIMER) - from) & PM_MASK;
+    for (i = 0; i < MEASUREMENTS; i++) {
+        insert(measured, i, measure());
     }
-    if (passed >= MEASURE) {
-        ticks_per_ms = (rdtsc() - start) * (PM_HZ / 1000) / passed;
+    if (measured[MEASUREMENTS / 2]) {
+        ticks_per_ms = measured[MEASUREMENTS / 2];
     }
 }
 
