@@ -9,21 +9,27 @@
  *   iommu-count name=NAME       calls since the last such line, mappings and
  *                               memory now are reported in one line
  *   iommu-fail call=map|unmap nth=N errno=E       the Nth such call fails
+ *   iommu-limit kib=N|none      so much more memory may be pinned from now on
  *
- * IOMMU_CALLS=no-split plays a kernel that cannot unmap a part of a mapping.
+ * IOMMU_CALLS=no-split plays a kernel that cannot unmap a part of a mapping,
+ * IOMMU_CALLS=more-room one that tells more room for mappings than it has.
+ * RLIMIT_MEMLOCK binds QEMU, as it does when root has not started it, and is
+ * infinite at first, but with IOMMU_CALLS=limited.
  */
 
 #include "qemu/osdep.h"
+#include "qemu/units.h"
+#include <linux/capability.h>
 #include <linux/iommufd.h>
 #include <linux/vfio.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
 #define PAGE            4096ULL
 #define LIMIT           (8ULL << 30)
 #define FIFO            16      /* bytes of a serial port */
-
 
 typedef enum Call { MAP, UNMAP, CALL__MAX } Call;
 
@@ -42,7 +48,7 @@ static struct {
 } failure;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static bool no_split;
+static bool no_split, more_room;
 
 static int real_ioctl(int fd, unsigned long request, void *arg)
 {
@@ -187,6 +193,25 @@ static void fail(const char *call, unsigned nth, int error)
     failure.nth = nth;
 }
 
+static void set_lock_limit(rlim_t bytes)
+{
+    const struct rlimit limit = { bytes, RLIM_INFINITY };
+
+    if (setrlimit(RLIMIT_MEMLOCK, &limit)) {
+        abort();
+    }
+}
+
+static void limit(const char *kib)
+{
+    uint64_t now = field("/proc/self/status", "VmLck:") +
+                   field("/proc/self/status", "VmPin:");
+
+    set_lock_limit(strcmp(kib, "none") ?
+                   (now + g_ascii_strtoull(kib, NULL, 10)) * KiB :
+                   RLIM_INFINITY);
+}
+
 static void line(int fd, const char *text)
 {
     char call[8];
@@ -195,10 +220,40 @@ static void line(int fd, const char *text)
 
     if (g_str_has_prefix(text, "iommu-count ")) {
         report(fd, text + strlen("iommu-count "));
+    } else if (g_str_has_prefix(text, "iommu-limit kib=")) {
+        limit(text + strlen("iommu-limit kib="));
     } else if (sscanf(text, "iommu-fail call=%7s nth=%u errno=%d", call, &nth,
                       &error) == 3) {
         fail(call, nth, error);
     }
+}
+
+/* --- the kernel's answers ---------------------------------------------- */
+
+static void add_room(struct vfio_iommu_type1_info *info)
+{
+    char *base = (char *)info;
+    uint32_t at = info->flags & VFIO_IOMMU_INFO_CAPS ? info->cap_offset : 0;
+
+    while (at) {
+        struct vfio_info_cap_header *cap = (void *)(base + at);
+
+        if (cap->id == VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL) {
+            ((struct vfio_iommu_type1_info_dma_avail *)cap)->avail =
+                UINT32_MAX;
+        }
+        at = cap->next;
+    }
+}
+
+static int other_call(int fd, unsigned long request, void *arg)
+{
+    int ret = real_ioctl(fd, request, arg);
+
+    if (!ret && more_room && request == VFIO_IOMMU_GET_INFO) {
+        add_room(arg);
+    }
+    return ret;
 }
 
 /* --- instead of libc's ------------------------------------------------- */
@@ -222,7 +277,7 @@ PUBLIC int ioctl(int fd, unsigned long request, ...)
         return -1;
     }
     if (!is_call(request, arg, &call, &iova, &size)) {
-        return real_ioctl(fd, request, arg);
+        return other_call(fd, request, arg);
     }
     pthread_mutex_lock(&lock);
     ret = do_call(fd, request, arg, call, iova, size);
@@ -257,9 +312,29 @@ PUBLIC ssize_t writev(int fd, const struct iovec *iov, int n)
     return ret;
 }
 
+/* VFIO counts for every process, and limits those without this capability. */
+static void drop_lock_capability(void)
+{
+    struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3 };
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = { };
+
+    if (syscall(SYS_capget, &header, data)) {
+        abort();
+    }
+    data[0].effective &= ~(1U << CAP_IPC_LOCK);
+    if (syscall(SYS_capset, &header, data)) {
+        abort();
+    }
+}
+
 static void __attribute__((constructor)) start(void)
 {
-    const char *calls = getenv("IOMMU_CALLS");
+    const char *calls = getenv("IOMMU_CALLS") ?: "";
 
-    no_split = calls && !strcmp(calls, "no-split");
+    no_split = !strcmp(calls, "no-split");
+    more_room = !strcmp(calls, "more-room");
+    if (strcmp(calls, "limited")) {
+        set_lock_limit(RLIM_INFINITY);
+    }
+    drop_lock_capability();
 }

@@ -89,7 +89,7 @@ void assigned_failures(void)
         one(false, 1, errors[i]);
         one(false, 3, errors[i]);
     }
-    if (options.rounds > 1) {
+    if (options.rounds == ROUNDS_NO_PARTS) {
         one(false, 1, GUEST_ENOENT);
         one(false, 3, GUEST_ENOENT);
     }

@@ -20,12 +20,10 @@
 
 #define IDENTIFY_COPY   (NVME_MEMORY + MiB)
 #define BOUNCE_PAGE     (IDENTIFY_COPY + PAGE)
-#define DIMM            (4 * GiB)
-#define DIMM_SIZE       (128 * MiB)
 
 #define FLAG            0x676d656d2d626f6fULL   /* in block 0: second boot */
 #define DATA_LBA        64
-#define WAIT_MAX_US     (60 * 1000000UL)
+#define WAIT_MAX_US     (300 * 1000000UL)    /* on a busy machine */
 
 #define STORM           (AREA_BACKEND0 + 68 * MiB)
 #define STORM_PAGES     64
@@ -95,7 +93,7 @@ void assigned_reach(const uint64_t *pages, unsigned n)
 }
 
 /* 128 pages of a range that is shared, the first and the last among them. */
-static void reach_range(struct range range)
+void assigned_reach_range(struct range range)
 {
     uint64_t pages[NVME_PAGES_MAX];
     uint64_t n = range.size / PAGE, i;
@@ -148,11 +146,11 @@ static void size(const char *name, uint64_t bytes)
 {
     const struct range range = { AREA_BACKEND0, bytes };
 
-    reach_range(range);
+    assigned_reach_range(range);
     measured(name, range, GMTD_ATTR_PRIVATE);
     keeps_range(range);
     measured(name, range, GMTD_ATTR_ZERO);
-    reach_range(range);
+    assigned_reach_range(range);
     say("assigned-size name=%s bad=%lu", name, all.bad);
 }
 
@@ -193,7 +191,7 @@ static void alternate(unsigned n)
         assigned_keeps(alternate_page(i, true));
     }
     measured("alternate", range, GMTD_ATTR_ZERO);
-    reach_range(range);
+    assigned_reach_range(range);
 }
 
 /* --- DMA all the time -------------------------------------------------- */
@@ -266,13 +264,13 @@ static void storm_round(uint64_t *state, uint64_t first)
 
 static unsigned storm(uint64_t us)
 {
-    uint64_t state = options.seed, end = clock_us() + us;
+    uint64_t state = options.seed, end = clock_us() + us, bad = all.bad;
     const uint64_t page = BOUNCE_PAGE;
     unsigned rounds = 0;
 
     mem_write(page, FLAG);
     nvme_io(true, DATA_LBA, page_at(page));
-    for (; clock_us() < end && !all.bad; rounds++) {
+    for (; clock_us() < end && all.bad == bad; rounds++) {
         storm_round(&state, page);
     }
     return rounds;
@@ -332,7 +330,7 @@ static void plug(void)
     say("assigned-unplugged");
     keeps_range((struct range) { range.gpa, 7 * MiB });
     must_convert(range, GMTD_ATTR_ZERO);
-    reach_range(range);
+    assigned_reach_range(range);
 }
 
 /* --- memory that is plugged in ------------------------------------------ */
@@ -350,27 +348,33 @@ static void map_dimm(void)
     mem_write(pdpt + DIMM / GiB * 8, (uint64_t)directory | 3);
 }
 
-static void memory(void)
+bool assigned_plugged(uint64_t gpa)
 {
-    const struct range range = { DIMM + 2 * MiB, 2 * MiB };
     uint64_t end = clock_us() + WAIT_MAX_US;
 
     map_dimm();
-    say("assigned-memory");
     do {
-        mem_write(DIMM, FLAG);
-    } while (mem_read(DIMM) != FLAG && clock_us() < end);
-    assigned_want("dimm-plugged", DIMM, mem_read(DIMM), FLAG);
-    if (mem_read(DIMM) != FLAG) {
+        mem_write(gpa, FLAG);
+    } while (mem_read(gpa) != FLAG && clock_us() < end);
+    assigned_want("dimm-plugged", gpa, mem_read(gpa), FLAG);
+    return mem_read(gpa) == FLAG;
+}
+
+static void memory(void)
+{
+    const struct range range = { DIMM + 2 * MiB, 2 * MiB };
+
+    say("assigned-memory");
+    if (!assigned_plugged(DIMM)) {
         return;
     }
     say("iommu-count name=dimm");
-    reach_range((struct range) { DIMM, DIMM_SIZE });
+    assigned_reach_range((struct range) { DIMM, DIMM_SIZE });
     must_convert(range, GMTD_ATTR_PRIVATE);
     keeps_range(range);
-    reach_range(page_at(range.gpa - PAGE));
+    assigned_reach_range(page_at(range.gpa - PAGE));
     must_convert(range, GMTD_ATTR_ZERO);
-    reach_range(range);
+    assigned_reach_range(range);
 }
 
 /* --- all of it --------------------------------------------------------- */
@@ -405,6 +409,7 @@ static void run_phases(void)
     plug();
     memory();
     assigned_failures();
+    assigned_lock_limit();
     be_reset();
 }
 
@@ -426,6 +431,9 @@ unsigned assigned_run(void)
     }
     size("2m", 2 * MiB);
     say("assigned-again rounds=%u", storm(MiB));
+    if (options.rounds == ROUNDS_EXHAUST) {
+        assigned_exhaust();
+    }
     tally_add(&all, false);
     return 1;
 }

@@ -14,8 +14,9 @@
  *   cases=pin                    a page that a device holds on to
  *   cases=model                  count=N seed=N: random steps, a model
  *   cases=writers                seed=1|2: QEMU and KVM write to it
- *   cases=assigned               count=N seconds=N rounds=1|2: devices of the
- *                                host; 2: it cannot unmap parts of mappings
+ *   cases=assigned               count=N seconds=N rounds=1|2|3: devices of
+ *                                the host; 2: it cannot unmap parts of
+ *                                mappings; 3: it runs out of them
  *   cases=bench                  count=KIB rounds=N pattern=NAME
  *                                only=KIB pause=on|off: what it costs
  *   cases=defects                defect=NAME: one of QEMU 10.2.2's

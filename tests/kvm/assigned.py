@@ -2,24 +2,33 @@
 """Devices of L0 that are assigned to the inner guest, behind L0's VT-d."""
 
 import asyncio
+import json
 import os
 import re
 import tempfile
 
 import refusals
-from l1 import Inner
+from l1 import Inner, QMP_MAX
+from qemu.qmp.qmp_client import ExecuteError
 
 NVME, EDU = '0000:00:06.0', '0000:00:05.0'
 BACK_ENDS = ('type1', 'iommufd')
 # A kernel that cannot unmap a part of a mapping.
 MORE = (('in-place', 'iommufd+no-split'),)
 IDS = 'vfio-pci.ids=1234:11e8,1b36:0010'
+IOMMUFD = '-object iommufd,id=iommufd0'
 PRELOAD = 'LD_PRELOAD=/lib/iommu-calls.so '
 
 # Of a guest with 512 MiB, 4 KiB each, and KVM's memslots.
 MAPPINGS = 131072
 MEMSLOTS = 32764
-LIMIT = MAPPINGS + MEMSLOTS + 128 * 256     # and a dimm's
+DIMM = 64                                   # MiB
+LIMIT = MAPPINGS + MEMSLOTS + DIMM * 256
+# The same without memslots, and half of what another dimm takes.
+OTHER_DIMM = 32
+FEW = MAPPINGS + DIMM * 256 + OTHER_DIMM // 2 * 256
+EXHAUST = ('in-place', 'type1')
+ROUNDS_NO_PARTS, ROUNDS_EXHAUST = 2, 3
 PARAMETERS = (IDS, f'vfio_iommu_type1.dma_entry_limit={LIMIT}')
 
 MEMORY = 512 << 20
@@ -75,11 +84,11 @@ def device(back_end, host, **more):
 
 def options(back_end):
     """QEMU's, for one back end; the disk is there from the start."""
-    result = ['-m', '512M,slots=1,maxmem=1G',
+    result = ['-m', '512M,slots=3,maxmem=1G',
               '-global', 'ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off',
               '-device', 'pcie-root-port,id=port0,chassis=1,slot=1']
     if back_end == 'iommufd':
-        result += ['-object', 'iommufd,id=iommufd0']
+        result += IOMMUFD.split()
     words = device(back_end, NVME)
     driver = words.pop('driver')
     return result + ['-device', ','.join(
@@ -96,12 +105,35 @@ def figures(inner):
     return result
 
 
-async def plug_memory(inner):
+async def plug_memory(inner, number, mib):
+    """Returns the text of device_add's error."""
     await inner.execute('object-add', {
-        'qom-type': 'memory-backend-memfd-private', 'id': 'dimm',
-        'size': 128 << 20})
-    await inner.execute('device_add', {
-        'driver': 'pc-dimm', 'id': 'dimm0', 'memdev': 'dimm'})
+        'qom-type': 'memory-backend-memfd-private', 'id': f'ram-dimm{number}',
+        'size': mib << 20})
+    try:
+        await asyncio.wait_for(inner.qmp.execute('device_add', {
+            'driver': 'pc-dimm', 'id': f'dimm{number}',
+            'memdev': f'ram-dimm{number}'}), QMP_MAX)
+    except ExecuteError as error:
+        return str(error)
+    return ''
+
+
+async def must_plug_memory(inner, number, mib):
+    text = await plug_memory(inner, number, mib)
+    if text:
+        raise inner.l1.failure(f'device_add pc-dimm: {text}')
+
+
+async def exhaust(inner, tap, name):
+    """Most mappings are in use, so that neither memory fits, nor sharing."""
+    await inner.until('assigned-exhaust')
+    await must_plug_memory(inner, 1, OTHER_DIMM)
+    await inner.until('assigned-exhausted')
+    text = await plug_memory(inner, 2, 2 * OTHER_DIMM)
+    tap.result('No space left on device' in text,
+               f'{name}: memory for which the kernel has no mappings is not '
+               f'plugged in: {text}')
 
 
 async def talk(inner, back_end):
@@ -111,12 +143,11 @@ async def talk(inner, back_end):
     await inner.execute('device_add', device(
         back_end, EDU, id='edu0', bus='port0'))
     await inner.until('assigned-memory')
-    await plug_memory(inner)
+    await must_plug_memory(inner, 0, DIMM)
     await inner.until('assigned-reset')
     await asyncio.sleep(1)
     await inner.execute('system_reset')
     await inner.l1.until_word('hello via')
-    return await inner.until('done')
 
 
 def check_calls(tap, name, back_end, figures):
@@ -150,6 +181,16 @@ def check_pinned(tap, name, figures):
                f'{pinned[0]} KiB, then {pinned[1]}, then {pinned[2]}')
 
 
+def check_exhausted(tap, name, figures):
+    """None of the calls that fail is made to."""
+    full, end = figures['exhausted'], figures['exhaust-end']
+    tap.result(not full['failed'] and full['mappings'] == end['mappings'] ==
+               figures['dimm']['mappings'],
+               f'{name}: nothing is left mapped by what the kernel has no '
+               f'mappings for: {full["maps"]} calls, {full["mappings"]} '
+               'mappings', f'{full} {end}')
+
+
 def check_failures(tap, name, inner, said, calls):
     failed = [r for r in inner.records if r['kind'] == 'iommu' and
               r['name'] == 'failed']
@@ -166,14 +207,20 @@ async def assigned_row(l1, tap, setting, back_end, seconds):
     kind, _, mode = back_end.partition('+')
     name = f'{setting}, {back_end}'
     start = len(l1.lines)
-    environment = PRELOAD + (f'IOMMU_CALLS={mode} ' if mode else '')
+    rounds = ROUNDS_NO_PARTS if mode else 1
+    if (setting, back_end) == EXHAUST:
+        rounds, mode = ROUNDS_EXHAUST, 'more-room'
+        await l1.type(f'echo {FEW} > {ENTRIES}')
     inner = Inner(l1, 1, 1, f'cases=assigned count=1000 seconds={seconds} '
-                  f'rounds={2 if mode else 1}', options(kind),
-                  environment=environment)
+                  f'rounds={rounds}', options(kind),
+                  environment=PRELOAD + f'IOMMU_CALLS={mode} ')
     async with inner:
-        done = await talk(inner, kind)
+        await talk(inner, kind)
+        if rounds == ROUNDS_EXHAUST:
+            await exhaust(inner, tap, name)
+        done = await inner.until('done')
         await inner.finish()
-    bad = [r['line'] for r in inner.records if r['kind'] == 'fail']
+    bad = [line for line in l1.lines[start:] if 'fail what=' in line]
     for record in inner.records:
         if record['kind'] in ('iommu', 'assigned-time', 'assigned-alternate',
                               'assigned-storm-over'):
@@ -183,7 +230,10 @@ async def assigned_row(l1, tap, setting, back_end, seconds):
                'out of reach', '\n'.join(bad[:20]) or str(inner.status))
     check_calls(tap, name, back_end, figures(inner))
     check_pinned(tap, name, figures(inner))
-    check_failures(tap, name, inner, l1.lines[start:], 18 if mode else 16)
+    if rounds == ROUNDS_EXHAUST:
+        check_exhausted(tap, name, figures(inner))
+    check_failures(tap, name, inner, l1.lines[start:],
+                   18 if rounds == ROUNDS_NO_PARTS else 16)
 
 
 MACHINE = ('-machine q35,smm=off -m 512M,slots=1,maxmem=1G -S '
@@ -191,12 +241,17 @@ MACHINE = ('-machine q35,smm=off -m 512M,slots=1,maxmem=1G -S '
 DEVICE = f'-device vfio-pci,host={NVME}'
 CAPABILITIES = '{"execute":"qmp_capabilities"}'
 END = '{"execute":"query-status"}{"execute":"quit"}'
-ADD_DEVICE = ('{"execute":"device_add","arguments":{"driver":"vfio-pci",'
-              f'"host":"{EDU}","bus":"port0"' '}}')
 ADD_MEMORY = ('{"execute":"object-add","arguments":{"qom-type":'
-              '"memory-backend-memfd-private","id":"dimm","size":134217728}}'
+              '"memory-backend-memfd-private","id":"dimm","size":67108864}}'
               '{"execute":"device_add","arguments":{"driver":"pc-dimm",'
               '"id":"dimm0","memdev":"dimm"}}')
+
+
+def add_device(back_end='type1'):
+    arguments = device(back_end, EDU, bus='port0')
+    return json.dumps({'execute': 'device_add', 'arguments': arguments})
+
+
 TOO_MANY = 'the IOMMU has room for '
 ENTRIES = '/sys/module/vfio_iommu_type1/parameters/dma_entry_limit'
 
@@ -215,7 +270,7 @@ async def limit_row(l1, tap, setting):
                'iommufd' in said,
                f'{setting}, type1: too few mappings are refused before the '
                f'start: {remedy and remedy[0]}', said)
-    status, said = await with_limit(l1, 65535, '', ADD_DEVICE)
+    status, said = await with_limit(l1, 65535, '', add_device())
     tap.result(status == 0 and TOO_MANY in said and '"prelaunch"' in said,
                f'{setting}, type1: device_add, too, and the VM lives', said)
     status, said = await with_limit(l1, MAPPINGS + MEMSLOTS, DEVICE, ADD_MEMORY)
@@ -226,6 +281,18 @@ async def limit_row(l1, tap, setting):
                                     ADD_MEMORY)
     tap.result(status == 0 and '"error"' not in said,
                f'{setting}, type1: with the remedy both are', said)
+
+
+async def lock_row(l1, tap, setting, back_end):
+    """RLIMIT_MEMLOCK is a part of the guest's memory."""
+    status, said = await refusals.start(
+        l1, f'{MACHINE} {IOMMUFD if back_end == "iommufd" else ""}',
+        CAPABILITIES + add_device(back_end) + END,
+        f'ulimit -l 65536; {PRELOAD}IOMMU_CALLS=limited')
+    tap.result(status == 0 and 'Cannot allocate memory' in said and
+               '"prelaunch"' in said,
+               f'{setting}, {back_end}: device_add fails where RLIMIT_MEMLOCK '
+               'is less than what is shared, and the VM lives', said)
 
 
 async def faults_row(l1, tap, setting):
@@ -266,8 +333,9 @@ async def memory_row(l1, tap, setting):
 async def rows(l1, tap, setting, back_end, seconds):
     if (setting, back_end) == ('in-place', 'type1'):
         await limit_row(l1, tap, setting)
-        await l1.type(f'echo {LIMIT} > {ENTRIES}')
     if (setting, back_end) == ('in-place', 'iommufd'):
         await memory_row(l1, tap, setting)
+    if setting == 'in-place' and back_end in BACK_ENDS:
+        await lock_row(l1, tap, setting, back_end)
     await assigned_row(l1, tap, setting, back_end, seconds)
     await faults_row(l1, tap, f'{setting}, {back_end}')

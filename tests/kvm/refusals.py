@@ -6,11 +6,12 @@ GUEST = ('-object sw-protected-guest,id=cgs0 '
          '-machine confidential-guest-support=cgs0')
 
 
-async def start(l1, options, commands=QUIT):
+async def start(l1, options, commands=QUIT, before=''):
     """A QEMU that quits at once: its exit status, and all that it says."""
-    await l1.type(f"echo '{commands}' | timeout 120 /bin/qemu -accel kvm "
+    await l1.type(f"echo '{commands}' | "
+                  f'{{ {before} timeout 120 /bin/qemu -accel kvm '
                   f'-L /firmware -nodefaults -display none -qmp stdio '
-                  f'{GUEST} {options}; echo "@@exit $?"')
+                  f'{GUEST} {options}; }}; echo "@@exit $?"')
     lines = []
     while not (lines and '@@exit' in lines[-1]):
         lines.append(await l1.line())
