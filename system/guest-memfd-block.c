@@ -281,21 +281,29 @@ void guest_memfd_block_mark_changed(GuestMemfdBlock *block, uint64_t offset,
     }
     bitmap_set(scratch->changed, first, end - first);
     scratch->changed_bytes += size;
-    block->generation++;
 }
 
-bool guest_memfd_block_next_changed(const GuestMemfdBlock *block,
+void guest_memfd_block_unmark_changed(GuestMemfdBlock *block, uint64_t offset,
+                                      uint64_t end, uint64_t bytes)
+{
+    const unsigned long first = page_of(offset);
+
+    bitmap_clear(block->scratch.changed, first, page_of(end) - first);
+    block->scratch.changed_bytes -= bytes;
+}
+
+bool guest_memfd_block_next_changed(const GuestMemfdBlock *block, uint64_t end,
                                     uint64_t *offset, uint64_t *size)
 {
     const GuestMemfdScratch *scratch = &block->scratch;
-    const unsigned long end = scratch->changed_end;
+    const unsigned long last = MIN(page_of(end), scratch->changed_end);
     unsigned long from = MAX(page_of(*offset), scratch->changed_first), to;
 
-    from = find_next_bit(scratch->changed, end, from);
-    if (from >= end) {
+    from = find_next_bit(scratch->changed, last, from);
+    if (from >= last) {
         return false;
     }
-    to = find_next_zero_bit(scratch->changed, end, from);
+    to = find_next_zero_bit(scratch->changed, last, from);
     *offset = from * guest_memfd_page_size();
     *size = (to - from) * guest_memfd_page_size();
     return true;

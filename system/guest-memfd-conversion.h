@@ -41,6 +41,8 @@ typedef struct GuestMemfdConversion {
     GuestMemfdBlock *only;          /* NULL: the request spans blocks */
     GuestMemfdBlock *failing;
     uint64_t failing_offset;
+
+    bool by_run;                    /* the provider failed with a span */
 } GuestMemfdConversion;
 
 /*

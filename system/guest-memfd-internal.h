@@ -62,11 +62,15 @@ void guest_memfd_block_end_setup(GuestMemfdBlock *block);
 void guest_memfd_block_note_written(GuestMemfdBlock *block, uint64_t offset,
                                     uint64_t size);
 
-/* The same run for the request in progress, to be able to go back. */
+/*
+ * A run that the request in progress changes, to be able to go back; see
+ * guest_memfd_block_next_changed().
+ */
 void guest_memfd_block_mark_changed(GuestMemfdBlock *block, uint64_t offset,
                                     uint64_t size);
-bool guest_memfd_block_next_changed(const GuestMemfdBlock *block,
-                                    uint64_t *offset, uint64_t *size);
+/* It did not: of all in [offset, end), @bytes in sum. */
+void guest_memfd_block_unmark_changed(GuestMemfdBlock *block, uint64_t offset,
+                                      uint64_t end, uint64_t bytes);
 void guest_memfd_block_forget_changed(GuestMemfdBlock *block);
 
 /* --- guest-memfd-mappings.c -------------------------------------------- */
@@ -162,13 +166,32 @@ int guest_memfd_notify_populate(GuestMemfdBlock *block, uint64_t offset,
 unsigned guest_memfd_backoff_us(unsigned n);
 
 /*
- * Convert one run of pages, or leave it as it was.  Memory that becomes
- * shared cannot be accessed until it is recorded.  Its bytes are discarded
- * first if the block's decision says so.
+ * GuestMemfdSpan: runs of pages that are converted at once
+ *
+ * @offset, @end: the first page and the end of the last run, in bytes.  What
+ *     is marked in between changes, see guest_memfd_block_mark_changed(); the
+ *     other pages are in the wanted state already.
+ * @runs, @bytes: how many there are, and what changes.
+ * @failed_offset: of the run that failed, if it is known.
+ * @refused: the provider failed, and all is as before.
  */
-int guest_memfd_run_convert(GuestMemfdBlock *block, uint64_t offset,
-                            uint64_t size, GuestMemfdDirection direction,
-                            GuestMemfdContentMode mode);
+typedef struct GuestMemfdSpan {
+    uint64_t offset;
+    uint64_t end;
+    uint64_t bytes;
+    unsigned runs;
+    uint64_t failed_offset;
+    bool refused;
+} GuestMemfdSpan;
+
+/*
+ * Convert the runs of a span, or leave them as they were and unmark them.
+ * Memory that becomes shared cannot be accessed until it is recorded.  Its
+ * bytes are discarded first if the block's decision says so.
+ */
+int guest_memfd_span_convert(GuestMemfdBlock *block, GuestMemfdSpan *span,
+                             GuestMemfdDirection direction,
+                             GuestMemfdContentMode mode);
 /* Notify the listeners of the pages that became shared; one may fail. */
 int guest_memfd_run_populate(GuestMemfdBlock *block);
 /* Publish the pages that became shared: they may be accessed now. */

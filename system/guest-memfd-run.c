@@ -1,12 +1,12 @@
 /*
- * Converting one run of pages, and rolling back
+ * Converting runs of pages, and rolling back
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * The order keeps devices and QEMU off private pages:
  *
  *   to private: the state is recorded, so that no access begins any more;
- *               the run fails with -EAGAIN while a page is mapped, waits for
+ *               the span fails with -EAGAIN while a page is mapped, waits for
  *               short accesses, listeners unmap, and the provider converts;
  *               if a listener cannot unmap, nothing is converted
  *   to shared: if zeros are promised and the kernel makes none, the bytes
@@ -15,11 +15,16 @@
  *               only then the state is recorded, and the pages may be
  *               accessed
  *
+ * Most of this is paid per call of the provider, so runs that are close to
+ * each other are one span, if the provider takes such: the pages between them,
+ * which are in the wanted state already, keep it and their bytes.  All that may
+ * lose bytes (discarding, rolling back) is done for each run.
+ *
  * Only listeners and the kernel can have accessed a page that is rolled back
  * to private, so no mapping or access can be in the way then.
  *
  * After a failed conversion the state of the pages is unknown (a kernel
- * may convert part of a range), so the whole run is converted back, which
+ * may convert part of a range), so all its runs are converted back, which
  * does nothing where nothing had changed.  The provider preserves the bytes
  * then, if it can.
  *
@@ -61,6 +66,21 @@ static bool must_discard(const GuestMemfdBlock *block,
            decision->realisation == GUEST_MEMFD_REALISATION_EMULATED;
 }
 
+static int discard_bytes(GuestMemfdBlock *block, uint64_t offset,
+                         uint64_t size)
+{
+    GuestMemfdProvider *provider = block->engine->provider;
+    GuestMemfdProviderClass *pc = GUEST_MEMFD_PROVIDER_GET_CLASS(provider);
+    const uint64_t end = offset + size;
+    int ret = 0;
+
+    while (!ret && guest_memfd_block_next_changed(block, end, &offset, &size)) {
+        ret = pc->discard(provider, block, offset, size);
+        offset += size;
+    }
+    return ret;
+}
+
 static int ask_provider(GuestMemfdBlock *block, uint64_t offset,
                         uint64_t size, GuestMemfdDirection direction,
                         GuestMemfdContentMode mode, uint64_t *error_offset)
@@ -70,7 +90,7 @@ static int ask_provider(GuestMemfdBlock *block, uint64_t offset,
     int ret = 0;
 
     if (must_discard(block, direction)) {
-        ret = pc->discard(provider, block, offset, size);
+        ret = discard_bytes(block, offset, size);
     }
     return ret ?: pc->convert(provider, block, offset, size, direction, mode,
                               error_offset);
@@ -147,23 +167,58 @@ static int convert_back(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
     return 0;
 }
 
-/* A mapping is like a reference that the kernel counts: try again. */
-static int check_mappings(GuestMemfdBlock *block, uint64_t offset,
-                          uint64_t size)
+/* --- spans -------------------------------------------------------------- */
+
+static bool next_run(const GuestMemfdBlock *block, const GuestMemfdSpan *span,
+                     uint64_t *offset, uint64_t *size)
 {
+    return guest_memfd_block_next_changed(block, span->end, offset, size);
+}
+
+static void record_span(GuestMemfdBlock *block, const GuestMemfdSpan *span,
+                        bool shared)
+{
+    uint64_t offset = span->offset, size;
+
+    while (next_run(block, span, &offset, &size)) {
+        guest_memfd_block_record(block, offset, size, shared);
+        offset += size;
+    }
+}
+
+static void note_failed_run(const GuestMemfdBlock *block, GuestMemfdSpan *span,
+                            uint64_t page)
+{
+    uint64_t offset = span->offset, size;
+
+    while (next_run(block, span, &offset, &size) && offset <= page) {
+        span->failed_offset = offset;
+        offset += size;
+    }
+}
+
+/*
+ * A mapping is like a reference that the kernel counts: try again.  The pages
+ * between the runs are private, and have none.
+ */
+static int check_mappings(GuestMemfdBlock *block, GuestMemfdSpan *span)
+{
+    const uint64_t size = span->end - span->offset;
     uint64_t busy;
 
-    if (!guest_memfd_block_is_mapped(block, offset, size, &busy)) {
+    if (!guest_memfd_block_is_mapped(block, span->offset, size, &busy)) {
         return 0;
     }
-    trace_guest_memfd_in_use(block->name, offset, size, busy);
+    trace_guest_memfd_in_use(block->name, span->offset, size, busy);
     guest_memfd_note_busy(&block->stats, busy,
                           guest_memfd_mapping_user(block, busy));
+    note_failed_run(block, span, busy);
     return -EAGAIN;
 }
 
 /* A device that keeps memory is in the way like any user of the kernel's. */
-static int discard_run(GuestMemfdBlock *block, uint64_t offset, uint64_t size)
+static int notify_discard(GuestMemfdBlock *block, uint64_t offset,
+                          uint64_t size)
 {
     int ret = guest_memfd_notify_discard(block, offset, size);
 
@@ -175,77 +230,127 @@ static int discard_run(GuestMemfdBlock *block, uint64_t offset, uint64_t size)
     return ret;
 }
 
-static int run_to_private(GuestMemfdBlock *block, uint64_t offset,
-                          uint64_t size, GuestMemfdContentMode mode)
+static void notify_again_until(GuestMemfdBlock *block, uint64_t offset,
+                               uint64_t end)
 {
-    const GuestMemfdDirection direction = GUEST_MEMFD_DIRECTION_TO_PRIVATE;
+    uint64_t size;
+
+    while (guest_memfd_block_next_changed(block, end, &offset, &size)) {
+        guest_memfd_notify_again(block, offset, size);
+        offset += size;
+    }
+}
+
+/* On failure the listeners have mapped all runs again. */
+static int unmap_span(GuestMemfdBlock *block, GuestMemfdSpan *span)
+{
+    uint64_t offset = span->offset, size;
     int ret;
 
-    guest_memfd_block_record(block, offset, size, false);
-    ret = check_mappings(block, offset, size);
-    if (ret) {
-        guest_memfd_block_record(block, offset, size, true);
-        return ret;
+    if (!guest_memfd_has_listeners(block)) {
+        return 0;
     }
-    guest_memfd_block_wait(block, offset, size);
+    while (next_run(block, span, &offset, &size)) {
+        ret = notify_discard(block, offset, size);
+        if (ret) {
+            span->failed_offset = offset;
+            notify_again_until(block, span->offset, offset);
+            return ret;
+        }
+        offset += size;
+    }
+    return 0;
+}
 
-    ret = discard_run(block, offset, size);
-    if (ret) {
-        guest_memfd_block_record(block, offset, size, true);
-        return ret;
+static int roll_back_run(GuestMemfdBlock *block, uint64_t offset,
+                         uint64_t size, GuestMemfdDirection direction)
+{
+    /* Unknown state: recorded as private, so no device accesses the pages. */
+    if (convert_back(block, offset, size, direction)) {
+        return -EIO;
     }
-    ret = provider_convert(block, offset, size, direction, mode);
+    if (direction == GUEST_MEMFD_DIRECTION_TO_PRIVATE) {
+        guest_memfd_block_record(block, offset, size, true);
+        guest_memfd_notify_again(block, offset, size);
+    }
+    return 0;
+}
+
+/* Not if pages changed whose bytes were to be preserved, but cannot be. */
+static bool is_as_before(const GuestMemfdBlock *block,
+                         GuestMemfdDirection direction, int error)
+{
+    const GuestMemfdContentMode preserve = GUEST_MEMFD_CONTENT_MODE_PRESERVE;
+
+    return error == -EAGAIN || error == -EINTR ||
+           block->scratch.decision.mode != preserve ||
+           convert_back_mode(block, opposite(direction)) == preserve;
+}
+
+static int ask_for_span(GuestMemfdBlock *block, GuestMemfdSpan *span,
+                        GuestMemfdDirection direction,
+                        GuestMemfdContentMode mode)
+{
+    uint64_t offset = span->offset, size = span->end - offset;
+    int ret = provider_convert(block, offset, size, direction, mode);
+    bool broken = false;
+
     if (!ret) {
         return 0;
     }
-    if (convert_back(block, offset, size, direction)) {
-        /*
-         * Unknown state: recorded as private, so no device accesses the
-         * pages.
-         */
-        return -EIO;
+    while (next_run(block, span, &offset, &size)) {
+        broken |= roll_back_run(block, offset, size, direction) < 0;
+        offset += size;
     }
-    guest_memfd_block_record(block, offset, size, true);
-    guest_memfd_notify_again(block, offset, size);
-    return ret;
+    span->refused = !broken && is_as_before(block, direction, ret);
+    return broken ? -EIO : ret;
 }
 
-static int run_to_shared(GuestMemfdBlock *block, uint64_t offset,
-                         uint64_t size, GuestMemfdContentMode mode)
-{
-    const GuestMemfdDirection direction = GUEST_MEMFD_DIRECTION_TO_SHARED;
-    int ret = provider_convert(block, offset, size, direction, mode);
-
-    if (ret && convert_back(block, offset, size, direction)) {
-        return -EIO;
-    }
-    return ret;
-}
-
-int guest_memfd_run_convert(GuestMemfdBlock *block, uint64_t offset,
-                            uint64_t size, GuestMemfdDirection direction,
-                            GuestMemfdContentMode mode)
+static int close_span(GuestMemfdBlock *block, GuestMemfdSpan *span)
 {
     int ret;
 
-    if (direction == GUEST_MEMFD_DIRECTION_TO_PRIVATE) {
-        ret = run_to_private(block, offset, size, mode);
-    } else {
-        ret = run_to_shared(block, offset, size, mode);
-    }
+    record_span(block, span, false);
+    ret = check_mappings(block, span);
     if (!ret) {
-        guest_memfd_block_mark_changed(block, offset, size);
+        guest_memfd_block_wait(block, span->offset, span->end - span->offset);
+        ret = unmap_span(block, span);
+    }
+    if (ret) {
+        record_span(block, span, true);
     }
     return ret;
 }
+
+int guest_memfd_span_convert(GuestMemfdBlock *block, GuestMemfdSpan *span,
+                             GuestMemfdDirection direction,
+                             GuestMemfdContentMode mode)
+{
+    int ret = 0;
+
+    span->failed_offset = span->offset;
+    span->refused = false;
+    if (direction == GUEST_MEMFD_DIRECTION_TO_PRIVATE) {
+        ret = close_span(block, span);
+    }
+    ret = ret ?: ask_for_span(block, span, direction, mode);
+    if (!ret) {
+        block->generation++;
+    } else {
+        guest_memfd_block_unmark_changed(block, span->offset, span->end,
+                                         span->bytes);
+    }
+    return ret;
+}
+
+/* --- all runs of a try -------------------------------------------------- */
 
 /* The listeners know of the runs before @end. */
 static void unpopulate(GuestMemfdBlock *block, uint64_t end)
 {
     uint64_t offset = 0, size = 0;
 
-    while (guest_memfd_block_next_changed(block, &offset, &size) &&
-           offset < end) {
+    while (guest_memfd_block_next_changed(block, end, &offset, &size)) {
         guest_memfd_notify_withdrawn(block, offset, size);
         offset += size;
     }
@@ -257,7 +362,8 @@ int guest_memfd_run_populate(GuestMemfdBlock *block)
 
     /* Without listeners there is no need to look for the runs. */
     while (guest_memfd_has_listeners(block) &&
-           guest_memfd_block_next_changed(block, &offset, &size)) {
+           guest_memfd_block_next_changed(block, block->size, &offset,
+                                          &size)) {
         int ret = guest_memfd_notify_populate(block, offset, size);
 
         if (ret) {
@@ -275,25 +381,10 @@ void guest_memfd_run_record(GuestMemfdBlock *block)
     uint64_t offset = 0, size = 0;
 
     smp_wmb();      /* pairs with guest_memfd_block_is_shared() */
-    while (guest_memfd_block_next_changed(block, &offset, &size)) {
+    while (guest_memfd_block_next_changed(block, block->size, &offset, &size)) {
         guest_memfd_block_record(block, offset, size, true);
         offset += size;
     }
-}
-
-static int rollback_run(GuestMemfdBlock *block, uint64_t offset,
-                        uint64_t size, GuestMemfdDirection direction)
-{
-    trace_guest_memfd_rollback(block->name, offset, size,
-                               GuestMemfdDirection_str(direction));
-    if (convert_back(block, offset, size, direction)) {
-        return -EIO;
-    }
-    if (direction == GUEST_MEMFD_DIRECTION_TO_PRIVATE) {
-        guest_memfd_block_record(block, offset, size, true);
-        guest_memfd_notify_again(block, offset, size);
-    }
-    return 0;
 }
 
 int guest_memfd_run_rollback(GuestMemfdBlock *block,
@@ -306,8 +397,10 @@ int guest_memfd_run_rollback(GuestMemfdBlock *block,
     if (block->scratch.populated) {
         unpopulate(block, block->size);
     }
-    while (guest_memfd_block_next_changed(block, &offset, &size)) {
-        ret = rollback_run(block, offset, size, direction) ?: ret;
+    while (guest_memfd_block_next_changed(block, block->size, &offset, &size)) {
+        trace_guest_memfd_rollback(block->name, offset, size,
+                                   GuestMemfdDirection_str(direction));
+        ret = roll_back_run(block, offset, size, direction) ?: ret;
         offset += size;
     }
     if (block->scratch.decision.mode == preserve &&

@@ -17,6 +17,11 @@
 
 /* Where a slice ends, a huge page of the guest's should not be split. */
 #define SLICE_ALIGN     (2 * MiB)
+/*
+ * A call of the provider costs about as much as mapping as many pages again,
+ * which KVM may unmap though they are right.
+ */
+#define SPAN_GAP_PAGES  8
 /* To skip a page that is right already is cheap, but not for nothing. */
 #define SKIPS_PER_BYTE  2048
 
@@ -101,7 +106,7 @@ static void finish(GuestMemfdConversion *c, bool done, bool final)
     }
 }
 
-/* --- runs --------------------------------------------------------------- */
+/* --- spans -------------------------------------------------------------- */
 
 static GuestMemfdTry fail(GuestMemfdConversion *c, int error)
 {
@@ -136,18 +141,19 @@ static GuestMemfdTry find_or_hold(GuestMemfdConversion *c,
 /*
  * If the kernel is not asked for the promised bytes, it may change them and
  * then fail in a later run.  So it is asked to preserve them, if it can: the
- * bytes stay in a run that is rolled back, and the zeros in one that was
- * discarded.
+ * bytes stay in a run that is rolled back, the zeros in one that was discarded,
+ * and all in pages between the runs of a span.  @whole: all that is requested
+ * changes.
  */
-static GuestMemfdContentMode run_mode(const GuestMemfdConversion *c,
-                                      const GuestMemfdBlock *block,
-                                      uint64_t size)
+static GuestMemfdContentMode span_mode(const GuestMemfdConversion *c,
+                                       const GuestMemfdBlock *block,
+                                       bool whole)
 {
     const GuestMemfdContentMode preserve = GUEST_MEMFD_CONTENT_MODE_PRESERVE;
     const GuestMemfdDecision *decision = &block->scratch.decision;
     const bool indifferent =
         decision->mode == GUEST_MEMFD_CONTENT_MODE_DEFAULT ?
-        size != c->req->size :
+        !whole :
         decision->realisation == GUEST_MEMFD_REALISATION_EMULATED;
 
     if (indifferent &&
@@ -180,6 +186,64 @@ static void spend(GuestMemfdConversion *c, uint64_t size)
     c->left -= MIN(c->left, MAX(size, least));
 }
 
+/* May the run at @offset be in one span with those before it? */
+static bool joins(const GuestMemfdConversion *c, const GuestMemfdBlock *block,
+                  const GuestMemfdSpan *span, uint64_t offset)
+{
+    const GuestMemfdContentMode mode = span_mode(c, block, false);
+    uint64_t between = span->end, size;
+
+    return !c->by_run && c->engine->provider->spans[c->req->direction][mode] &&
+           offset - span->end <= SPAN_GAP_PAGES * block->page_size &&
+           /* A request can cover a block twice that is mapped twice. */
+           !guest_memfd_block_next_changed(block, offset, &between, &size);
+}
+
+static void add_run(GuestMemfdBlock *block, GuestMemfdSpan *span,
+                    uint64_t offset, uint64_t size)
+{
+    if (!span->runs++) {
+        span->offset = offset;
+    }
+    span->end = offset + size;
+    span->bytes += size;
+    guest_memfd_block_mark_changed(block, offset, size);
+}
+
+/* Mark what the provider is to be asked for next; move @offset to its end. */
+static bool next_span(GuestMemfdConversion *c, GuestMemfdBlock *block,
+                      uint64_t *offset, uint64_t end, GuestMemfdSpan *span)
+{
+    const bool shared = c->req->direction == GUEST_MEMFD_DIRECTION_TO_SHARED;
+    uint64_t run, size;
+
+    *span = (GuestMemfdSpan) { };
+    while (c->left) {
+        if (!guest_memfd_block_next_run(block, !shared, offset, end, c->left,
+                                        &run)) {
+            *offset = end;
+            break;
+        }
+        if (span->runs && !joins(c, block, span, *offset)) {
+            break;
+        }
+        size = cut_run(c, block->page_size, *offset, run);
+        add_run(block, span, *offset, size);
+        spend(c, size < run ? c->left : size);
+        *offset += size;
+    }
+    return span->runs;
+}
+
+static int convert_span(const GuestMemfdConversion *c, GuestMemfdBlock *block,
+                        GuestMemfdSpan *span)
+{
+    const bool whole = span->bytes == c->req->size;
+
+    return guest_memfd_span_convert(block, span, c->req->direction,
+                                    span_mode(c, block, whole));
+}
+
 /* The slice is done with the section up to @offset. */
 static GuestMemfdTry end_section(GuestMemfdConversion *c,
                                  const GuestMemfdSection *s, uint64_t offset)
@@ -199,31 +263,30 @@ static GuestMemfdTry end_section(GuestMemfdConversion *c,
 static GuestMemfdTry convert_section(GuestMemfdConversion *c,
                                      const GuestMemfdSection *s)
 {
-    const bool shared = c->req->direction == GUEST_MEMFD_DIRECTION_TO_SHARED;
+    const uint64_t end = s->offset + MIN(s->size, c->look_left);
     GuestMemfdBlock *block = s->block;
-    uint64_t offset = s->offset, size, run;
-    const uint64_t end = offset + MIN(s->size, c->look_left);
     GuestMemfdTry try = find_or_hold(c, s);
+    uint64_t offset = s->offset, left;
+    GuestMemfdSpan span;
     int ret;
 
     if (try != GUEST_MEMFD_TRY_DONE) {
         return try;
     }
-    while (c->left &&
-           guest_memfd_block_next_run(block, !shared, &offset, end, c->left,
-                                      &run)) {
-        size = cut_run(c, block->page_size, offset, run);
-        ret = guest_memfd_run_convert(block, offset, size, c->req->direction,
-                                      run_mode(c, block, size));
-        if (ret) {
+    while (left = c->left, next_span(c, block, &offset, end, &span)) {
+        ret = convert_span(c, block, &span);
+        if (ret && span.refused && span.runs > 1) {
+            /* A page that does not change may be in the way of the others. */
+            c->by_run = true;
+            c->left = left;
+            offset = span.offset;
+        } else if (ret) {
             c->failing = block;
-            c->failing_offset = offset;
+            c->failing_offset = span.failed_offset;
             return fail(c, ret);
         }
-        offset += size;
-        spend(c, size < run ? c->left : size);
     }
-    return end_section(c, s, c->left ? end : offset);
+    return end_section(c, s, offset);
 }
 
 /* --- slices ------------------------------------------------------------- */

@@ -105,13 +105,22 @@ static int clear_huge_pages(GuestMemfdBlock *block, uint64_t offset,
 static int clear_shared_copy(GuestMemfdBlock *block, uint64_t offset,
                              uint64_t size)
 {
-    if (!has_huge_pages(block->ram_block)) {
-        return ram_block_discard_range(block->ram_block, offset, size);
+    const bool huge = has_huge_pages(block->ram_block);
+    const uint64_t end = offset + size;
+    int ret = 0;
+
+    while (!ret && guest_memfd_block_next_changed(block, end, &offset, &size)) {
+        ret = huge ? clear_huge_pages(block, offset, size) :
+              ram_block_discard_range(block->ram_block, offset, size);
+        offset += size;
     }
-    return clear_huge_pages(block, offset, size);
+    return ret;
 }
 
-/* Throw away the copy that is not used any more. */
+/*
+ * Throw away the copy that is not used any more, also of pages that were in
+ * this state before.
+ */
 static int discard_other_copy(RAMBlock *rb, uint64_t offset, uint64_t size,
                               bool private)
 {
@@ -191,6 +200,11 @@ GuestMemfdProvider *kvm_guest_memfd_two_backings_new(const char *why)
     offer->preserve_until_final = true;
     offer->how[GUEST_MEMFD_DIRECTION_TO_SHARED]
               [GUEST_MEMFD_CONTENT_MODE_ZERO] = GUEST_MEMFD_REALISATION_KERNEL;
+    /*
+     * KVM unmaps nothing that is private, if more of it becomes so, and the
+     * copies are this file's.
+     */
+    memset(provider->spans, true, sizeof(provider->spans));
     return provider;
 }
 

@@ -317,6 +317,19 @@ static void in_place_prefault(GuestMemfdProvider *provider, hwaddr gpa,
     }
 }
 
+/*
+ * KVM leaves pages alone that are right already.  But revisions of the series
+ * before 7.4 unmap all of the range from the guest, and a platform that hides
+ * private bytes then loses those of the pages in between.  Modes other than
+ * PRESERVE change the bytes of the whole range.
+ */
+static bool takes_spans(const KvmGuestMemfdProbe *probe, uint64_t flags)
+{
+    return !kvm_guest_memfd.hides_private_bytes &&
+           (flags == KVM_GUEST_MEMFD_FLAG_PRESERVE ||
+            (!flags && !has_modes(probe) && probe->keeps_bytes));
+}
+
 static void set_offer(KvmGuestMemfdInPlace *s, const KvmGuestMemfdProbe *probe)
 {
     const GuestMemfdRealisation kernel = GUEST_MEMFD_REALISATION_KERNEL;
@@ -331,6 +344,8 @@ static void set_offer(KvmGuestMemfdInPlace *s, const KvmGuestMemfdProbe *probe)
         for (mode = 0; mode < GUEST_MEMFD_CONTENT_MODE__MAX; mode++) {
             provider->offer.how[direction][mode] =
                 (mode_flag(mode) & ~flags) ? refused : kernel;
+            provider->spans[direction][mode] =
+                takes_spans(probe, mode_flag(mode) & flags);
         }
     }
 }

@@ -26,6 +26,11 @@ struct GuestMemfdProvider {
     bool in_place;          /* it has block_alloc */
     bool can_be_off;        /* in-place=off is possible on this host, too */
     bool huge_pages;        /* block_alloc can ask for them */
+    /*
+     * convert() takes spans, by direction and mode: pages of the range that
+     * are in the wanted state already stay in it, and keep their bytes.
+     */
+    bool spans[GUEST_MEMFD_DIRECTION__MAX][GUEST_MEMFD_CONTENT_MODE__MAX];
 };
 
 /*
@@ -87,7 +92,8 @@ struct GuestMemfdProviderClass {
      * @convert: change the state of [offset, offset + size), in bytes and
      * page aligned.  Called with @block->lock held, only for pages that
      * are in the other state, except when the engine restores a range
-     * whose conversion failed.
+     * whose conversion failed, and for spans (GuestMemfdProvider::spans): of
+     * these guest_memfd_block_next_changed() gives the runs that change.
      *
      * @mode is kept by the provider unless the offer says "emulated".
      *

@@ -131,7 +131,8 @@ typedef struct GuestMemfdBlockStats {
  * The part of a request that a block holds, empty between requests.
  *
  * @mr: referenced, may be NULL in tests.
- * @changed: pages converted so far, all in [@changed_first, @changed_end).
+ * @changed: pages converted so far, and those that the provider is being asked
+ *     for, all in [@changed_first, @changed_end).
  * @populated: the listeners were notified of them.
  * @next: the next block that the request holds.
  */
@@ -395,6 +396,14 @@ bool guest_memfd_block_remap(GuestMemfdBlock *block, int fd, Error **errp);
  */
 int guest_memfd_block_punch_hole(const GuestMemfdBlock *block,
                                  uint64_t offset, uint64_t size);
+
+/*
+ * For providers that take spans, and for the engine: the next run of pages in
+ * [*offset, end) that the conversion in progress changes.  Returns false if
+ * there is none; else @offset and @size say where it is, in bytes.  Lock held.
+ */
+bool guest_memfd_block_next_changed(const GuestMemfdBlock *block, uint64_t end,
+                                    uint64_t *offset, uint64_t *size);
 
 /* @attributes is new, with a bitmap that is clear. */
 void guest_memfd_block_set_attributes(GuestMemfdBlock *block,

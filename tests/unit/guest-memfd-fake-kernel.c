@@ -164,6 +164,15 @@ static void change_bytes(FakeMemory *m, unsigned page, uint64_t flags)
 void fake_change(FakeMemory *m, unsigned page, bool private, uint64_t flags)
 {
     if (fake_is_private(m, page) == private) {
+        /*
+         * Modes are for the whole range, also where no state changes; those
+         * who scramble it can preserve it.
+         */
+        if (m->fd >= 0 &&
+            (flags || fake.modes[private ? TO_PRIVATE : TO_SHARED] &
+             FLAG_PRESERVE)) {
+            change_bytes(m, page, flags);
+        }
         return;
     }
     change_bit(page, m->private);

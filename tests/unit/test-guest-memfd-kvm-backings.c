@@ -56,6 +56,29 @@ static void test_two_backings(void)
     vm_free(rig);
 }
 
+/* One call for pages 1 to 3; the bytes of the one in between stay. */
+static void test_span(void)
+{
+    Rig *rig = new_launched();
+
+    vm_set_page(rig, 2, true, 42);
+    g_assert_cmpuint(vm_ask(1, 1, PRIVATE), ==, 0);
+    g_assert_cmpuint(vm_ask(3, 1, PRIVATE), ==, 0);
+    g_string_truncate(fake.log, 0);
+    g_assert_cmpuint(vm_ask(0, 8, 0), ==, 0);
+    fake_expect_log("a: discard shared 1+1\na: discard shared 3+1\n"
+                    "v: to-shared 1+3\na: discard private 1+3\n");
+    g_assert_true(vm_reads(2, 42));
+
+    vm_set_page(rig, 2, false, 43);
+    g_string_truncate(fake.log, 0);
+    g_assert_cmpuint(vm_ask(0, 8, PRIVATE), ==, 0);
+    fake_expect_log("v: to-private 0+8\na: discard shared 0+8\n");
+    g_assert_true(vm_reads(2, 43));
+    vm_check(rig);
+    vm_free(rig);
+}
+
 static uint8_t *shared_copy(unsigned page)
 {
     return fake.memories[0].shared_copy + page * page_size();
@@ -310,6 +333,7 @@ int main(int argc, char **argv)
 {
     static const struct { const char *path; void (*test)(void); } tests[] = {
         { "copies", test_two_backings },
+        { "span", test_span },
         { "zero", test_zero },
         { "huge-pages", test_huge_pages },
         { "huge-pages-absent", test_huge_pages_absent },

@@ -65,6 +65,7 @@ static struct {
     Ask ask;
     Shape shape;
     bool no_retry;
+    bool by_run;                /* a call for several runs failed */
     GuestMemfdDecision decision;
     int fatal;                  /* the error that no other try can mend */
     int error;                  /* that the request ended with */
@@ -72,7 +73,7 @@ static struct {
 } the;
 
 static struct {
-    unsigned long cells, faults, broken, answers[EINVAL + 1];
+    unsigned long cells, faults, by_run, broken, answers[EINVAL + 1];
 } counts;
 
 static void describe(void)
@@ -134,10 +135,51 @@ static bool worth_another_try(int error)
     return !the.no_retry && (error == -EAGAIN || error == -EINTR);
 }
 
+/* Does this kernel keep the bytes of a page that is right already? */
+static bool takes_spans(void)
+{
+    const GuestMemfdProvider *provider = the.rig->engine.provider;
+    GuestMemfdContentMode mode = the.decision.mode;
+
+    if (mode == MODE(DEFAULT) &&
+        provider->offer.how[direction()][MODE(PRESERVE)] != REFUSED) {
+        mode = MODE(PRESERVE);
+    }
+    return provider->spans[direction()][mode];
+}
+
+/* A call for runs with a page in between that is right already. */
+static bool is_span(void)
+{
+    const GuestMemfdBlock *block = the.rig->blocks[the.shape.right /
+                                                   FAKE_PAGES % 2];
+    uint64_t offset = 0, size, runs = 0;
+
+    while (guest_memfd_block_next_changed(block, block->size, &offset,
+                                          &size)) {
+        offset += size;
+        runs++;
+    }
+    return runs > 1 && !the.by_run && takes_spans();
+}
+
+/* The runs are tried one by one, unless bytes may have been lost. */
+static bool is_tried_by_run(int error)
+{
+    return is_span() && (the.decision.mode != MODE(PRESERVE) ||
+                         !is_lossy() || error == -EAGAIN || error == -EINTR);
+}
+
 static void on_fault(GuestMemfdDirection of_call, int error)
 {
     counts.faults++;
-    if (of_call == direction() && !the.fatal && !worth_another_try(error)) {
+    if (of_call != direction()) {
+        return;
+    }
+    if (is_tried_by_run(error)) {
+        the.by_run = true;
+        counts.by_run++;
+    } else if (!the.fatal && !worth_another_try(error)) {
         the.fatal = error;
     }
 }
@@ -291,6 +333,7 @@ static void prepare(void)
 
     the.fatal = the.error = 0;
     the.broken = 0;
+    the.by_run = false;
     fake.calls = 0;
     for (i = 0; i < the.rig->n_blocks; i++) {
         the.rig->blocks[i]->stats.counters = (GuestMemfdCounters) { };

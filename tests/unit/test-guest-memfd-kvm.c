@@ -160,6 +160,63 @@ static void test_launched(void)
     vm_free(rig);
 }
 
+/*
+ * A page that is shared already, and has other bytes than those around it: one
+ * call converts all, where KVM keeps them and the platform hides none.
+ */
+static void test_spans(void)
+{
+    static const struct {
+        uint64_t to_shared, to_private;
+        bool hides;
+        const char *log;
+    } cases[] = {
+        { 0, 0, false, "a: discard 0+2\na: discard 3+1\n"
+                       "a: to-shared 0+4 default\na: remap 0+4\n" },
+        { 0, 0, true, "a: to-shared 0+2 default\na: remap 0+2\n"
+                      "a: to-shared 3+1 default\na: remap 3+1\n" },
+        /* KVM would zero the page. */
+        { BOTH, FLAG_PRESERVE, false,
+          "a: to-shared 0+2 zero\na: remap 0+2\n"
+          "a: to-shared 3+1 zero\na: remap 3+1\n" },
+    };
+    unsigned i;
+
+    for (i = 0; i < ARRAY_SIZE(cases); i++) {
+        Rig *rig;
+
+        vm_hides_private_bytes = cases[i].hides;
+        rig = vm_new_in_place(cases[i].to_shared, cases[i].to_private);
+        guest_memfd_engine_set_phase(&rig->engine, GUEST_MEMFD_PHASE_RUNNING);
+        g_assert_cmpuint(vm_ask(0, 2, PRIVATE), ==, 0);
+        g_assert_cmpuint(vm_ask(3, 1, PRIVATE), ==, 0);
+        vm_set_page(rig, 2, true, 42);
+        g_string_truncate(fake.log, 0);
+        g_assert_cmpuint(vm_ask(0, 4, 0), ==, 0);
+        fake_expect_log(cases[i].log);
+        g_assert_true(vm_reads(2, 42));
+        vm_check(rig);
+        vm_free(rig);
+    }
+    vm_hides_private_bytes = false;
+}
+
+/* To preserve is to keep all bytes of the range. */
+static void test_spans_preserve(void)
+{
+    Rig *rig = vm_new_in_place(BOTH, FLAG_PRESERVE);
+
+    rig->engine.content_policy = GUEST_MEMFD_CONTENT_POLICY_PRESERVE;
+    g_assert_cmpuint(vm_ask(1, 1, PRIVATE), ==, 0);
+    vm_set_page(rig, 1, false, 42);
+    g_string_truncate(fake.log, 0);
+    g_assert_cmpuint(vm_ask(0, 4, PRIVATE), ==, 0);
+    fake_expect_log("a: to-private 0+4 preserve\n");
+    g_assert_true(vm_reads(1, 42));
+    vm_check(rig);
+    vm_free(rig);
+}
+
 /* Nothing is sent that the last probing did not find. */
 static void test_launched_meanwhile(void)
 {
@@ -207,6 +264,8 @@ int main(int argc, char **argv)
     g_test_add_func("/guest-memfd/kvm/offer/two-backings",
                     test_two_backings_offer);
     g_test_add_func("/guest-memfd/kvm/flags", test_flags);
+    g_test_add_func("/guest-memfd/kvm/spans", test_spans);
+    g_test_add_func("/guest-memfd/kvm/spans/preserve", test_spans_preserve);
     g_test_add_func("/guest-memfd/kvm/launched", test_launched);
     g_test_add_func("/guest-memfd/kvm/launched/meanwhile",
                     test_launched_meanwhile);
