@@ -196,11 +196,21 @@ int guest_memfd_ram_block_discard(RAMBlock *rb, uint64_t offset,
     return 0;
 }
 
+static bool private_is_shown(void)
+{
+    return current_machine && current_machine->cgs &&
+           current_machine->cgs->debug;
+}
+
 MemTxAttrs guest_memfd_debug_attrs(MemTxAttrs attrs)
 {
-    attrs.vcpu = current_machine && current_machine->cgs &&
-                 current_machine->cgs->debug;
+    attrs.vcpu = private_is_shown();
     return attrs;
+}
+
+bool guest_memfd_dump_has_private(RAMBlock *rb)
+{
+    return rb->gmem && private_is_shown();
 }
 
 void guest_memfd_ram_block_set_policy(RAMBlock *rb,

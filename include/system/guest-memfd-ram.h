@@ -54,6 +54,12 @@ bool guest_memfd_is_in_place(void);
 MemTxAttrs guest_memfd_debug_attrs(MemTxAttrs attrs);
 
 /*
+ * guest_memfd_dump_has_private: is private memory of @rb part of a dump?  The
+ * same property decides it.
+ */
+bool guest_memfd_dump_has_private(RAMBlock *rb);
+
+/*
  * guest_memfd_ram_block_in_place: is the block converted in place?  Then
  * pages become inaccessible, and exist only once.
  */

@@ -148,7 +148,7 @@ static void sw_protected_guest_class_init(ObjectClass *oc, const void *data)
     object_class_property_add_bool(oc, "debug", sw_protected_guest_get_debug,
                                    sw_protected_guest_set_debug);
     object_class_property_set_description(oc, "debug",
-        "Let gdb and the monitor see private memory (TCG only)");
+        "Let gdb, the monitor and dumps see private memory (TCG only)");
 #ifdef CONFIG_KVM
     X86_CONFIDENTIAL_GUEST_CLASS(oc)->kvm_type = sw_protected_guest_kvm_type;
     X86_CONFIDENTIAL_GUEST_CLASS(oc)->adjust_cpuid_features =

@@ -258,8 +258,8 @@ static bool file_has_secret(const char *path)
     return memmem(bytes, size, SECRET, sizeof(SECRET));
 }
 
-/* The monitor, and a dump of the machine's memory. */
-static void check_file(bool private)
+/* The monitor, and a dump of the machine's memory, which debug=on completes. */
+static void check_file(bool private, bool debug)
 {
     QTestState *qts = gm_start();
     g_autofree char *path = NULL;
@@ -272,6 +272,9 @@ static void check_file(bool private)
     if (!private) {
         gm_to_shared(qts, GM_GPA, GM_PAGE);
     }
+    qtest_qmp_assert_success(qts, "{ 'execute': 'qom-set', 'arguments': { "
+                             "'path': '/objects/cgs0', 'property': 'debug', "
+                             "'value': %i } }", debug);
 
     /* It may well refuse. */
     qobject_unref(qtest_qmp(qts, "{ 'execute': 'pmemsave', 'arguments': "
@@ -283,15 +286,16 @@ static void check_file(bool private)
     qtest_qmp_assert_success(qts, "{ 'execute': 'dump-guest-memory', "
                              "'arguments': { 'paging': false, "
                              "'protocol': %s } }", dump);
-    g_assert_cmpint(file_has_secret(path), ==, !private);
+    g_assert_cmpint(file_has_secret(path), ==, !private || debug);
     unlink(path);
     gm_quit(qts);
 }
 
 static void test_dump(void)
 {
-    check_file(false);
-    check_file(true);
+    check_file(false, false);
+    check_file(true, false);
+    check_file(true, true);
 }
 
 static void test_monitor(void)
