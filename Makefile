@@ -67,8 +67,8 @@ shell-kvm: ## a shell on the reference kernel; SETTING= as in kernel/README.md
 	@tests/kvm/shell $(SETTING)
 
 demo-linux: ## boot a Linux whose memory is private; SETTING= on the rig's KVM
-	@tests/linux/build
 	$(if $(SETTING),@tests/kvm/build)
+	@tests/linux/build
 	@tests/linux/demo $(if $(SETTING),--setting $(SETTING))
 
 check-linux: ## do with a Linux guest what its users do: 25 scenarios

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# build.sh [debug|guest]: build the reference kernel and its KVM selftests, or the
-# same kernel with debug options, or with what a software-protected guest needs:
+# build.sh [debug|image]: build the reference kernel and its KVM selftests, or the
+# same kernel with debug options, or no more than the first two of these:
 #
-#   build/kernel/bzImage                 configured by l1.config
+#   build/kernel/bzImage                 configured by l1.config and guest/guest.config:
+#                                        the kernel of the rig, and of a guest
+#   build/kernel/modules/                its modules
 #   build/kernel/bzImage-in-place-only   and l1-in-place-only.config
-#   build/kernel/bzImage-debug           and l1-debug.config
-#   build/kernel/bzImage-guest           and guest/guest.config, with guest/patches, too
+#   build/kernel/bzImage-debug           l1.config and l1-debug.config
 #   build/kernel/selftests/              static binaries, for run-selftests.sh
 #
 # Nothing is done if neither patches nor configuration nor source have changed.
@@ -28,9 +29,7 @@ tests=(guest_memfd_test pre_fault_memory_test set_memory_region_test
 key() {
     (
         cd "$kernel"
-        files=(kernel.lock ./*.config scripts/build.sh patches/series patches/*.patch)
-        [ "$what" != guest ] || files+=(guest/guest.config guest/patches/series guest/patches/*.patch)
-        sha256sum "${files[@]}"
+        sha256sum kernel.lock {.,guest}/*.config scripts/build.sh {.,guest}/patches/{series,*.patch}
     ) | sha256sum | cut -d' ' -f1
 }
 
@@ -70,7 +69,7 @@ quietly() {
 apply() {
     local exclude=()
 
-    [ "$(cat "$out/linux.kind")" = full ] || exclude=(--exclude='Documentation/*')
+    [ "$(cat "$out/linux.kind")" = full ] || exclude=(--exclude='Documentation/*' --exclude='drivers/firmware/*')
     (cd "$src" && GIT_CEILING_DIRECTORIES=$out git apply "${exclude[@]}" "$@")
 }
 
@@ -86,7 +85,7 @@ unpack() {
     fi
     # Patches that differ are taken back, the last one first, and files that none of
     # them changes are not compiled again.
-    mapfile -t files < <(patch_files "$what")
+    mapfile -t files < <(patch_files)
     mapfile -t applied < <(find "$out/applied" -name '*.patch' | sort)
     while cmp -s "${files[n]:-}" "${applied[n]:-}"; do
         n=$((n + 1))
@@ -138,6 +137,16 @@ build_image() {
     cp "$dir/arch/x86/boot/bzImage" "$out/$name"
 }
 
+# The kernel that is host and guest, and what a guest loads into it.
+build_both() {
+    build_image bzImage "$obj" "${fragments[@]}"
+    rm -rf "$out/modules"
+    mkdir "$out/modules"
+    [ "$(cat "$out/linux.kind")" = full ] || return 0
+    quietly "modules" make -C "$src" O="$obj" -j"$jobs" modules
+    find "$obj" -name '*.ko' -exec cp {} "$out/modules/" \;
+}
+
 build_selftests() {
     local hdr=$out/headers dst=$out/selftests-obj test targets=()
 
@@ -159,16 +168,20 @@ build_selftests() {
 }
 
 case $what in
-"") images=("$out/bzImage" "$out/bzImage-in-place-only" "$out/selftests") ;;
-debug | guest) images=("$out/bzImage-$what") ;;
-*) die "usage: build.sh [debug|guest]" ;;
+"") images=("$out/bzImage" "$out/modules" "$out/bzImage-in-place-only" "$out/selftests") ;;
+debug) images=("$out/bzImage-debug") ;;
+image) images=("$out/bzImage" "$out/modules") ;;
+*) die "usage: build.sh [debug|image]" ;;
 esac
 
 need
 mkdir -p "$out"
 key=$(key)
 
-if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$key" ] && ls -d "${images[@]}" > /dev/null 2>&1; then
+has_key() { [ -f "$1" ] && [ "$(cat "$1")" = "$key" ]; }
+
+if { has_key "$stamp" || { [ "$what" = image ] && has_key "$out/stamp"; }; } &&
+   ls -d "${images[@]}" > /dev/null 2>&1; then
     say "up to date"
     exit 0
 fi
@@ -177,15 +190,17 @@ rm -f "$stamp"
 : > "$log"
 "$kernel/scripts/fetch.sh"
 unpack
+fragments=("$kernel/l1.config")
+[ "$(cat "$out/linux.kind")" != full ] || fragments+=("$kernel/guest/guest.config")
 if [ "$what" = debug ]; then
     build_image bzImage-debug "$obj-debug" "$kernel/l1.config" "$kernel/l1-debug.config"
-elif [ "$what" = guest ]; then
-    build_image bzImage-guest "$obj-guest" "$kernel/l1.config" "$kernel/guest/guest.config"
+elif [ "$what" = image ]; then
+    build_both
 else
     # The same objects: of a configuration that hardly differs, only KVM is compiled
     # again.
-    build_image bzImage-in-place-only "$obj" "$kernel/l1.config" "$kernel/l1-in-place-only.config"
-    build_image bzImage "$obj" "$kernel/l1.config"
+    build_image bzImage-in-place-only "$obj" "${fragments[@]}" "$kernel/l1-in-place-only.config"
+    build_both
     quietly "selftests" build_selftests
 fi
 echo "$key" > "$stamp"

@@ -29,8 +29,8 @@ series() {
     grep -v '^#' "${1:-$kernel/patches}/series"
 }
 
-# patch_files [guest]: the patches of the rig, and of the guest, in order
+# patch_files: the patches of the rig, and then those of the guest, in order
 patch_files() {
     series | sed "s|^|$kernel/patches/|"
-    [ "${1:-}" != guest ] || series "$kernel/guest/patches" | sed "s|^|$kernel/guest/patches/|"
+    series "$kernel/guest/patches" | sed "s|^|$kernel/guest/patches/|"
 }

@@ -46,7 +46,7 @@ import_guest() {
 
     import "$1"
     git tag -f base > /dev/null
-    [ -d Documentation ] || without='^Documentation-'
+    [ -d Documentation/arch ] || without='^\(Documentation\|firmware\)-'
     series "$kernel/guest/patches" | grep -v "$without" |
         sed "s|^|$kernel/guest/patches/|" | xargs git am -q
 }
@@ -55,7 +55,7 @@ import_guest() {
 export_patches() {
     local tmp patch name
 
-    [ -d "$1/Documentation" ] ||
+    [ -d "$1/Documentation/arch" ] ||
         die "export needs the full source, a patch would be lost otherwise"
     tmp=$(mktemp -d)
     git -C "$1" format-patch -q --zero-commit --no-signature --no-numbered --no-stat \

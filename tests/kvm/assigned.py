@@ -29,7 +29,9 @@ OTHER_DIMM = 32
 FEW = MAPPINGS + DIMM * 256 + OTHER_DIMM // 2 * 256
 EXHAUST = ('in-place', 'type1')
 ROUNDS_NO_PARTS, ROUNDS_EXHAUST = 2, 3
-PARAMETERS = (IDS, f'vfio_iommu_type1.dma_entry_limit={LIMIT}')
+# The disk is not for the driver that the kernel has of it.
+NO_DRIVER = 'initcall_blacklist=nvme_init'
+PARAMETERS = (IDS, NO_DRIVER, f'vfio_iommu_type1.dma_entry_limit={LIMIT}')
 
 MEMORY = 512 << 20
 DISK = 64 << 20

@@ -30,7 +30,7 @@ def parse_arguments():
     parser.add_argument('--qemu', metavar='FILE',
                         default=f'{ROOT}/build/qemu/qemu-system-x86_64')
     parser.add_argument('--kernel', metavar='FILE',
-                        default=f'{ROOT}/build/kernel/bzImage-guest')
+                        default=f'{ROOT}/build/kernel/bzImage')
     parser.add_argument('--initrd', metavar='FILE',
                         default=f'{ROOT}/build/linux/guest.gz')
     return parser.parse_args()
