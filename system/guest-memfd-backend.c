@@ -66,7 +66,7 @@ static void release(const RAMBlock *rb, HostMemoryBackend *backend)
     }
 }
 
-/* What ram_block_add() asks of the host for new memory. */
+/* New memory has this advice from ram_block_add(). */
 static void advise(const RAMBlock *rb)
 {
     if (!machine_dump_guest_core(current_machine)) {

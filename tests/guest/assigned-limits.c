@@ -3,7 +3,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * What is shared is pinned, so that a request to share more than the host
+ * Shared memory is pinned, so that a request to share more than the host
  * allows is answered EAGAIN, changes nothing, and succeeds when less is shared
  * elsewhere, or the limit is higher.
  */

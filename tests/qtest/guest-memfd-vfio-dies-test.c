@@ -4,8 +4,9 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * The server is a process that kills itself when it is asked to map, or to
- * unmap, a certain page: it does that in the middle of a conversion.  Without a
- * server nothing is left that uses memory, so that all requests succeed, at once.
+ * unmap, a certain page: it does that in the middle of a conversion.  Without
+ * a server nothing is left that uses memory, so that all requests succeed, at
+ * once.
  */
 
 #include "qemu/osdep.h"
@@ -142,7 +143,7 @@ static void check_request(QTestState *qts, bool private)
     g_assert_cmpuint(private_pages(qts), ==, private ? SIZE / PAGE : 0);
 }
 
-/* What QEMU has said, of which no line may repeat with each request. */
+/* No line of QEMU's log may repeat with each request. */
 static void check_log(const char *log)
 {
     g_autofree char *text = NULL;

@@ -115,7 +115,7 @@ static void test_gap(void)
     rig_free(rig);
 }
 
-/* What the same request has changed before is not in a span. */
+/* A span has no page that the same request has changed before. */
 static void test_mapped_twice(void)
 {
     Rig *rig = spanned();
