@@ -83,6 +83,18 @@ static const GmBadArgs bad_args[] = {
     { GM_MACHINE "-m 64M -device guest-memfd-testdev,addr=0xfed60800",
       { "'addr'", "guest-memfd-testdev", "'0xfed60800'",
         "multiple of 0x1000" } },
+    /* "Names elsewhere" in the manual: what others have is not here. */
+    { "-machine none -object sev-snp-guest,id=s,cbitpos=51,reduced-phys-bits=1,"
+      "convert-in-place=on",
+      { "Invalid parameter 'convert-in-place'" } },
+    { "-machine none -object memory-backend-guest-memfd,id=ram0,size=64M",
+      { "'memory-backend-guest-memfd'" } },
+    { "-machine none -object memory-backend-memfd,id=ram0,size=64M,"
+      "x-guest-memfd=auto",
+      { "Invalid parameter 'x-guest-memfd'" } },
+    { "-machine none -object memory-backend-memfd,id=ram0,size=64M,"
+      "guest-memfd=on",
+      { "Invalid parameter 'guest-memfd'" } },
     { GM_MACHINE "-m 64M -only-migratable",
       { "converted in place", "cannot be migrated" } },
 };
