@@ -36,9 +36,13 @@ typedef struct Access {
 static QemuMutex accesses_lock;
 static QLIST_HEAD(, Access) accesses = QLIST_HEAD_INITIALIZER(accesses);
 
-static void __attribute__((__constructor__)) init_lock(void)
+/* To call getpagesize() and divide would take longer than to look. */
+static unsigned page_bits;
+
+static void __attribute__((__constructor__)) init(void)
 {
     qemu_mutex_init(&accesses_lock);
+    page_bits = ctz64(guest_memfd_page_size());
 }
 
 static void free_access(void *opaque)
@@ -72,9 +76,8 @@ bool guest_memfd_block_is_shared(const GuestMemfdBlock *block,
                                  uint64_t offset, uint64_t size)
 {
     const unsigned long *bitmap = qatomic_read(&block->record);
-    const unsigned long first = offset / guest_memfd_page_size();
-    const unsigned long end =
-        (offset + size - 1) / guest_memfd_page_size() + 1;
+    const unsigned long first = offset >> page_bits;
+    const unsigned long end = ((offset + size - 1) >> page_bits) + 1;
     bool shared = end - first == 1 ?
                   test_bit(first, bitmap) :
                   find_next_zero_bit(bitmap, end, first) >= end;

@@ -75,9 +75,12 @@ struct GuestMemfdMappings {
     Shard *shards;
 };
 
+/* To call getpagesize() and divide would take longer than to count. */
+static unsigned page_bits;
+
 static uint64_t page_of(uint64_t offset)
 {
-    return offset / guest_memfd_page_size();
+    return offset >> page_bits;
 }
 
 /* Odd and random: multiply-shift hashing, which is universal. */
@@ -88,8 +91,9 @@ static uint64_t random_factor(void)
     return (uint64_t)g_random_int() << 32 | g_random_int() | 1;
 }
 
-static void __attribute__((__constructor__)) init_factors(void)
+static void __attribute__((__constructor__)) init(void)
 {
+    page_bits = ctz64(guest_memfd_page_size());
     offset_factor = random_factor();
     size_factor = random_factor();
 }
@@ -300,7 +304,9 @@ static void enter(GuestMemfdMappings *m, uint64_t offset, uint64_t size,
     add_mapping(shard, offset, size, user);
     count_in_group(m, first / GROUP_PAGES, first, last, 1);
     qemu_spin_unlock(&shard->lock);
-    count_other_groups(m, first, last, 1);
+    if (unlikely(last / GROUP_PAGES > first / GROUP_PAGES)) {
+        count_other_groups(m, first, last, 1);
+    }
 }
 
 static bool leave(GuestMemfdMappings *m, uint64_t offset, uint64_t size)
@@ -315,7 +321,7 @@ static bool leave(GuestMemfdMappings *m, uint64_t offset, uint64_t size)
         count_in_group(m, first / GROUP_PAGES, first, last, -1);
     }
     qemu_spin_unlock(&shard->lock);
-    if (likely(found)) {
+    if (found && unlikely(last / GROUP_PAGES > first / GROUP_PAGES)) {
         count_other_groups(m, first, last, -1);
     }
     return found;
