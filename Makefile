@@ -71,9 +71,10 @@ demo-linux: ## boot a Linux whose memory is private; SETTING= on the rig's KVM
 	@tests/linux/build
 	@tests/linux/demo $(if $(SETTING),--setting $(SETTING))
 
-check-linux: ## do with a Linux guest what its users do: 25 scenarios
+check-linux: ## do with a Linux guest what its users do; ROUNDS= of hot-plug
+	@tests/kvm/build
 	@tests/linux/build
-	@tests/run linux
+	@ROUNDS="$(ROUNDS)" tests/run linux
 
 bench: ## build, and measure conversions and requests (prints JSON)
 	@scripts/build qemu-system-x86_64 tests/guest-memfd/guest-memfd-bench \

@@ -13,6 +13,8 @@ from guest import MIB
 
 IO = re.compile(r'io (\S+) bytes=(\d+) bad=(\d+) ms=(\d+)')
 MEM = re.compile(r'mem bytes=(\d+) bad=(\d+)')
+VSOCK_PORT = '1234'
+VSOCK = ['-device', 'vhost-vsock-pci,guest-cid=3']
 
 
 class Mismatch(Exception):
@@ -98,7 +100,8 @@ def served_file(directory, mib):
 async def network(guest, sums, name='eth0', mib=8, pings=3):
     """Ping the gateway of -netdev user, and download from the host."""
     await guest.run(f'ip addr add 10.0.2.15/24 dev {name}; '
-                    f'ip link set {name} up')
+                    f'ip link set {name} up; until [ "$(cat /sys/class/net/'
+                    f'{name}/carrier)" = 1 ]; do usleep 10000; done')
     await guest.run(f'ping -c {pings} -i 0.2 -W 5 10.0.2.2 >/dev/null')
     with served_file(guest.directory, mib) as (port, digest):
         lines = await guest.run('wget -q -O - http://10.0.2.2:'
@@ -106,6 +109,13 @@ async def network(guest, sums, name='eth0', mib=8, pings=3):
     same = lines[-1].split()[0] == digest
     sums.add(mib * MIB, 0 if same else mib * MIB)
     await guest.run(f'ip addr flush dev {name}; ip link set {name} down')
+
+
+async def vsock(guest, sums, mib=1):
+    """The host sends back what the guest sends."""
+    lines = await guest.run(f'vsock 2 {VSOCK_PORT} {mib * MIB}')
+    match = re.search(r'vsock bytes=(\d+) bad=(\d+)', lines[-1])
+    sums.add(int(match[1]), int(match[2]))
 
 
 async def memory(guest, sums, mib, seconds=0):

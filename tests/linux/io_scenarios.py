@@ -1,13 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A guest that starts, and uses its devices."""
 
+import asyncio
 import os
+import sys
 
 import checks
+from checks import VSOCK, VSOCK_PORT
 from guest import DISKS, MIB
-from machine import PROVIDER, Failure
+from machine import PROVIDER
 from scenario import (BIND_AGAIN, FIND_DRIVERS, SLIRP, add_mem, busy, disks,
-                      idle, is_private)
+                      idle, is_private, Skip)
+
+# Sends back what comes by vsock.
+ECHO = '''
+import socket, sys
+server = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+server.bind((socket.VMADDR_CID_ANY, int(sys.argv[1])))
+server.listen()
+while True:
+    peer, _ = server.accept()
+    while data := peer.recv(65536):
+        peer.sendall(data)
+'''
 
 
 async def boot(run, vcpus):
@@ -66,25 +81,46 @@ async def iothreads(run):
         await disks(run, guest, mib=16)
 
 
-async def stress(run, seconds=20):
-    """Memory and disks are busy while other devices come and go."""
+E1000 = ['-netdev', 'user,id=net1', '-device', 'e1000,netdev=net1,romfile=']
+LOAD_AGAIN = 'insmod /lib/e1000.ko || echo failed; rmmod e1000 || echo failed; '
+
+
+async def module(run, rounds=10):
+    """A driver is loaded, its network card used, and unloaded, 10 times."""
+    async with run.guest(extra=E1000) as guest:
+        before = await guest.memory()
+        for _ in range(rounds):
+            await guest.run('insmod /lib/e1000.ko')
+            await checks.network(guest, run.sums, mib=1)
+            await guest.run('rmmod e1000')
+        after = await guest.memory()
+        count = after['requests'] - before['requests']
+        run.say(f'{count} conversions in {rounds} rounds')
+        run.good(count >= 2 * rounds, f'only {count} conversions')
+        run.good(after['private'] > before['private'] - 16 * MIB,
+                 f"{before['private']} private bytes, now {after['private']}")
+
+
+async def stress(run):
+    """Memory and nvme are busy while drivers are bound and loaded again."""
+    seconds = run.options['seconds']
     async with run.guest(vcpus=4, extra=[
-            *SLIRP, '-device', 'virtio-rng-pci']) as guest:
+            *SLIRP, *E1000, '-device', 'virtio-rng-pci']) as guest:
         await busy(guest)
         await guest.run(f'(mem 128 {seconds} & mem 96 {seconds} & wait) '
                         '> /tmp/mem.log 2>&1 & echo $! > /tmp/mem.pid')
         lines = await guest.run(
             FIND_DRIVERS + 'c=0; while kill -0 $(cat /tmp/mem.pid) '
-            f'2>/dev/null; do {BIND_AGAIN} c=$((c + 1)); done; echo $c',
-            seconds + 300)
-        run.say(f'{lines[-1]} rounds')
+            f'2>/dev/null; do {BIND_AGAIN} {LOAD_AGAIN} c=$((c + 1)); '
+            'done; echo $c', seconds + 300)
+        run.say(f'{lines[-1]} rounds in {seconds} s')
         run.good(len(lines) == 1, str(lines[:5]))
         await idle(run, guest)
         await add_mem(run, await guest.run('cat /tmp/mem.log'), 2)
         await disks(run, guest)
 
 
-async def queues(run, count=8):
+async def queues(run, count=16):
     """One queue and one interrupt of each disk for every vCPU."""
     disks_here = {
         'vda': ['-device', f'virtio-blk-pci,drive=vda,num-queues={count}'],
@@ -127,6 +163,21 @@ async def channels(run, mib=1):
         same = len(set(sums)) == 1
         run.good(same, f'sums: {sums}')
         run.sums.add(3 * mib * MIB, 0 if same else mib * MIB)
+
+
+async def vsock(run):
+    """Bytes go to the host by vsock and come back."""
+    if not os.path.exists('/dev/vhost-vsock'):
+        raise Skip('no /dev/vhost-vsock; vhost-user-vsock is refused, as all '
+                   'of vhost-user is: the nested scenarios try it')
+    async with run.guest(extra=VSOCK) as guest:
+        server = await asyncio.create_subprocess_exec(
+            sys.executable, '-c', ECHO, VSOCK_PORT)
+        try:
+            await checks.vsock(guest, run.sums)
+        finally:
+            server.kill()
+            await server.wait()
 
 
 async def pixels(guest, color):

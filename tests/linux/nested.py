@@ -15,6 +15,7 @@ import tempfile
 
 from qemu.qmp import QMPError
 
+from checks import VSOCK_PORT
 from guest import DISKS, Guest, guest_arguments
 from l1 import machine
 from machine import Failure
@@ -23,6 +24,8 @@ RIG_BOOT_MAX = 240
 # Deadlines of the inner guest's TSC pass unnoticed on KVM under TCG: it sleeps
 # until another interrupt comes.  The APIC's own counter does not do that.
 CPU = 'max,tsc-deadline=off'
+VSOCK_PROGRAM = os.path.join(os.path.dirname(os.path.dirname(
+    os.path.dirname(os.path.abspath(__file__)))), 'build/linux/vsock')
 
 
 def append_files(to, rig, files):
@@ -65,7 +68,8 @@ class NestedGuest(Guest):
         """The rig, with what its guest boots in its initramfs."""
         qemu, kernel, initrd = self.files
         both = os.path.join(self.directory, 'rig.gz')
-        append_files(both, self.rig, {'kernel': kernel, 'initrd': initrd})
+        append_files(both, self.rig, {'kernel': kernel, 'initrd': initrd,
+                                      'vsock': VSOCK_PROGRAM})
         return [qemu, *machine(self.setting, self.host, both),
                 '-run-with', 'exit-with-parent=on',
                 '-chardev', 'stdio,id=com1,signal=off',
@@ -101,6 +105,7 @@ class NestedGuest(Guest):
     async def prepare(self):
         for name in self.options['disks']:
             await self.run(f'truncate -s 64M /tmp/{name}')
+        await self.type(f'/guest/vsock listen {VSOCK_PORT} &')
 
     async def start_inner(self):
         connect = asyncio.ensure_future(self.qmp.connect(self.socket))

@@ -9,27 +9,41 @@ import contextlib
 
 import checks
 from guest import DISKS, MIB, Guest
+from nested import NestedGuest
 
 SLIRP = ['-netdev', 'user,id=net0',
          '-device', 'virtio-net-pci,netdev=net0,romfile=']
 PRIVATE_MIN = 900 * MIB         # of 1 GiB
 
 
+class Skip(Exception):
+    """What the scenario needs is not there."""
+
+
 class Run:
     """One scenario: how to get a guest, and what was found."""
 
-    def __init__(self, files, name):
+    def __init__(self, files, name, options):
         self.files = files
         self.name = name
+        self.options = options
         self.sums = checks.Sums()
         self.wrong = []
         self.said = []
         self.totals = {}
         self.directory = ''
 
+    def guest(self, **options):
+        return self.watch(Guest(*self.files, **options))
+
+    def nested(self, setting, **options):
+        """The same on the rig's KVM; the rig's kernel is the guest's."""
+        return self.watch(NestedGuest(self.files, setting, self.files[1],
+                                      self.options['rig'], **options))
+
     @contextlib.asynccontextmanager
-    async def guest(self, **options):
-        guest = Guest(*self.files, **options)
+    async def watch(self, guest):
+        options = guest.options
         async with guest:
             yield guest
             self.good(not guest.trouble, 'the kernel complains: ' +

@@ -5,6 +5,7 @@ import functools
 
 import host_scenarios as host
 import io_scenarios as io
+import nested_scenarios as nested
 import plug_scenarios as plug
 import restart_scenarios as restart
 
@@ -13,7 +14,9 @@ SCENARIOS = {
     'boot and I/O, 4 vCPUs': functools.partial(io.boot, vcpus=4),
     'poisoned contents': io.poison,
     'iothreads': io.iothreads,
-    '8 queues': io.queues,
+    '16 queues': io.queues,
+    'vsock': io.vsock,
+    'module loaded and unloaded': io.module,
     'serial port and shared folder': io.channels,
     'VGA console': io.vga,
     'virtio-gpu': io.gpu,
@@ -33,5 +36,15 @@ SCENARIOS = {
     'gdb and the monitor': host.debuggers,
     'gdb and the monitor, debug=on': host.kernel_debugging,
     'dump-guest-memory': host.dump,
+    'dump-guest-memory, debug=on': host.dump_whole,
+    'memory errors': host.memory_error,
     'virtio-balloon': host.balloon,
+    'on KVM, content modes': functools.partial(
+        nested.nested, setting='content-modes'),
+    'on KVM, in place': functools.partial(
+        nested.nested, setting='in-place+fixed'),
 }
+
+# What is tried with each change: --quick.
+QUICK = ('on KVM, content modes', 'on KVM, in place', 'boot and I/O, 1 vCPU',
+         'boot and I/O, 4 vCPUs')
