@@ -10,17 +10,58 @@
 #define SECRETS_BYTE        0x5e
 #define CPUID_ENTRY_EAX     (16 + 24)   /* of the first entry */
 #define INVALID_PARAM       0x16
+#define BLOB_SIZE           16
+
+/* At first without room, and then with as much as it takes. */
+static int give(struct sev_issue_cmd *arg, uint64_t to, __u32 *length)
+{
+    if (*length < BLOB_SIZE) {
+        *length = BLOB_SIZE;
+        arg->error = SEV_RET_INVALID_LEN;
+        return -EIO;
+    }
+    memset((void *)(uintptr_t)to, 0, BLOB_SIZE);
+    return 0;
+}
+
+/* What libvirt asks, by query-sev-capabilities. */
+static int capabilities(struct sev_issue_cmd *arg)
+{
+    void *data = (void *)(uintptr_t)arg->data;
+    struct sev_user_data_pdh_cert_export *pdh = data;
+    struct sev_user_data_get_id2 *id = data;
+    __u32 length;
+    int result;
+
+    arg->error = SEV_RET_UNSUPPORTED;
+    if (arg->cmd == SEV_GET_ID2) {
+        length = id->length;
+        result = give(arg, id->address, &length);
+        id->length = length;
+        return result;
+    }
+    if (arg->cmd != SEV_PDH_CERT_EXPORT) {
+        return -EIO;
+    }
+    length = pdh->pdh_cert_len;
+    result = give(arg, pdh->pdh_cert_address, &length);
+    pdh->pdh_cert_len = length;
+    length = pdh->cert_chain_len;
+    result = give(arg, pdh->cert_chain_address, &length) ?: result;
+    pdh->cert_chain_len = length;
+    return result;
+}
 
 int sev_issue(struct sev_issue_cmd *arg)
 {
-    Injected failure = inject("SEV_PLATFORM_STATUS");
+    Injected failure = { 0 };
     struct sev_user_data_status *status = (void *)(uintptr_t)arg->data;
 
-    arg->error = failure.firmware;
     if (arg->cmd != SEV_PLATFORM_STATUS) {
-        arg->error = SEV_RET_UNSUPPORTED;
-        return -EIO;
+        return capabilities(arg);
     }
+    failure = inject("SEV_PLATFORM_STATUS");
+    arg->error = failure.firmware;
     record("SEV_PLATFORM_STATUS = %s", errno_name(failure.error));
     if (failure.error) {
         return -failure.error;
