@@ -32,7 +32,7 @@ GUEST = ('via=hypercall platform={0} backends=1 vcpus=2 expect=in-place '
 # libvirt asks QEMU for its capabilities: minutes, on a busy machine.
 PROBE_MAX = 600
 GUEST_MAX = 60
-# What a newer libvirt than that of the example writes.
+# As a newer libvirt than that of the example writes it.
 NATIVE_TDX = (
     (r"\s*<qemu:arg value='-object'/>\s*<qemu:arg value='tdx-guest.*?/>", ''),
     (r"\s*<qemu:arg value='-machine'/>\s*<qemu:arg value='conf.*?/>", ''),

@@ -24,7 +24,7 @@ static int give(struct sev_issue_cmd *arg, uint64_t to, __u32 *length)
     return 0;
 }
 
-/* What libvirt asks, by query-sev-capabilities. */
+/* For query-sev-capabilities, of which libvirt asks. */
 static int capabilities(struct sev_issue_cmd *arg)
 {
     void *data = (void *)(uintptr_t)arg->data;
