@@ -12,18 +12,21 @@
 #define PM_TIMER        0x608
 #define PM_MASK         0xffffff
 #define PM_HZ           3579545
-#define MEASURE         (PM_HZ / 100)
+#define MEASURE         (PM_HZ / 50)
 #define MEASUREMENTS    5
 #define READS_MAX       200000      /* no timer there: assume 1 GHz */
 
 static uint64_t ticks_per_ms = 1000000;
 static uint64_t start;
 
-/* Ticks of the TSC in a millisecond, or 0. */
+/*
+ * Ticks of the TSC in a millisecond, or more: the vCPU can be away between a
+ * look at one clock and at the other.  0 without a timer.
+ */
 static uint64_t measure(void)
 {
-    uint32_t from = inl(PM_TIMER), passed = 0;
     uint64_t tsc = rdtsc();
+    uint32_t from = inl(PM_TIMER), passed = 0;
     unsigned reads = 0;
 
     while (passed < MEASURE && reads++ < READS_MAX) {
@@ -33,21 +36,10 @@ static uint64_t measure(void)
     return passed < MEASURE ? 0 : tsc * (PM_HZ / 1000) / passed;
 }
 
-static void insert(uint64_t *sorted, unsigned n, uint64_t value)
-{
-    for (; n && sorted[n - 1] > value; n--) {
-        sorted[n] = sorted[n - 1];
-    }
-    sorted[n] = value;
-}
-
-/*
- * The vCPU can be away between a look at one clock and at the other, which
- * makes a measurement wrong by any factor: the one in the middle is not.
- */
+/* The least is the nearest, and no wait is ever too short. */
 void clock_init(void)
 {
-    uint64_t measured[MEASUREMENTS];
+    uint64_t least = ~0ULL;
     unsigned i;
 
     if (start) {
@@ -55,10 +47,12 @@ void clock_init(void)
     }
     start = rdtsc();
     for (i = 0; i < MEASUREMENTS; i++) {
-        insert(measured, i, measure());
+        uint64_t ticks = measure();
+
+        least = ticks < least ? ticks : least;
     }
-    if (measured[MEASUREMENTS / 2]) {
-        ticks_per_ms = measured[MEASUREMENTS / 2];
+    if (least) {
+        ticks_per_ms = least;
     }
 }
 
