@@ -186,6 +186,11 @@ static void count_in_group(GuestMemfdMappings *m, uint64_t group,
     Group *g = &m->groups[group];
     uint64_t page = MAX(first, start);
 
+    if (likely(first == last)) {
+        qatomic_set(&g->some, g->some + by);
+        qatomic_set(&m->pages[first], m->pages[first] + by);
+        return;
+    }
     if (first <= start && last >= end) {
         qatomic_set(&g->whole, g->whole + by);
         return;
