@@ -89,11 +89,11 @@ async def scenario(tap, run):
 
 async def main(arguments, tap):
     files = arguments.qemu, arguments.kernel, arguments.initrd
-    places = asyncio.Semaphore(arguments.jobs)
+    slots = asyncio.Semaphore(arguments.jobs)
     every = QUICK if arguments.quick else SCENARIOS
 
     async def in_place(name):
-        async with places:
+        async with slots:
             await scenario(tap, Run(files, name, vars(arguments)))
 
     await asyncio.gather(*map(in_place, arguments.scenarios or every))

@@ -45,6 +45,6 @@ SCENARIOS = {
         nested.nested, setting='in-place+fixed'),
 }
 
-# What is tried with each change: --quick.
+# Tried with each change: --quick.
 QUICK = ('on KVM, content modes', 'on KVM, in place', 'boot and I/O, 1 vCPU',
          'boot and I/O, 4 vCPUs')

@@ -102,12 +102,12 @@ class Vmcore:
             descs + self.offset('prb_desc_ring.count_bits'), '<I')
         size = 1 << self.word(
             text + self.offset('prb_data_ring.size_bits'), '<I')
-        places = [self.word(descs + self.offset(f'prb_desc_ring.{name}'))
+        addresses = [self.word(descs + self.offset(f'prb_desc_ring.{name}'))
                   for name in ('descs', 'infos')]
-        places.append(self.word(text + self.offset('prb_data_ring.data')))
+        addresses.append(self.word(text + self.offset('prb_data_ring.data')))
         number = tail
         while True:
-            line = self.record(number % count, size, *places)
+            line = self.record(number % count, size, *addresses)
             if line is not None:
                 yield line
             if number == head:
