@@ -12,7 +12,6 @@
 #include "qemu/madvise.h"
 #include "qemu/module.h"
 #include "qemu/rcu.h"
-#include "qemu/units.h"
 #include "system/accel-blocker.h"
 #include "system/address-spaces.h"
 #include "system/guest-memfd-ram.h"
@@ -23,9 +22,6 @@
 #include "kvm-guest-memfd-kernel.h"
 
 #define TYPE_GUEST_MEMFD_PROVIDER_KVM "guest-memfd-provider-kvm"
-
-/* Of the shared copy, where the kernel has one to give. */
-#define HUGE_PAGE   (2 * MiB)
 
 typedef struct AttributeChange {
     RAMBlock *rb;
@@ -121,31 +117,13 @@ static int clear_shared_copy(GuestMemfdBlock *block, uint64_t offset,
     return ret;
 }
 
-/* Half of the memory is to go: all can, if all of it is private. */
-static void widen(const GuestMemfdBlock *block, uint64_t *offset,
-                  uint64_t *size)
-{
-    const size_t page = qemu_real_host_page_size();
-    uint64_t first = QEMU_ALIGN_DOWN(*offset, HUGE_PAGE);
-    uint64_t end = MIN(ROUND_UP(*offset + *size, HUGE_PAGE), block->size);
-
-    if (2 * *size >= end - first &&
-        find_next_bit(block->record, end / page, first / page) >= end / page) {
-        *offset = first;
-        *size = end - first;
-    }
-}
-
 /*
  * Throw away the copy that is not used any more, also of pages that were in
- * this state before.  Where nothing is left of a huge page, not even its page
- * table, there can be one again when the memory is shared.
+ * this state before.
  */
-static int discard_other_copy(const GuestMemfdBlock *block, uint64_t offset,
-                              uint64_t size, bool private)
+static int discard_other_copy(RAMBlock *rb, uint64_t offset, uint64_t size,
+                              bool private)
 {
-    RAMBlock *rb = block->ram_block;
-
     if (!private) {
         return ram_block_discard_guest_memfd_range(rb, offset, size);
     }
@@ -153,7 +131,6 @@ static int discard_other_copy(const GuestMemfdBlock *block, uint64_t offset,
         /* They were allocated in advance, to stay. */
         return 0;
     }
-    widen(block, &offset, &size);
     return ram_block_discard_range(rb, offset, size);
 }
 
@@ -182,8 +159,7 @@ static int two_backings_convert(GuestMemfdProvider *provider,
                                     &address_space_memory),
                                 set_range_attributes, &change);
     }
-    return change.ret ?: discard_other_copy(block, offset, size,
-                                            change.private);
+    return change.ret ?: discard_other_copy(rb, offset, size, change.private);
 }
 
 /* As QEMU does without this provider, whatever the size. */

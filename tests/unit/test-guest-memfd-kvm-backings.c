@@ -79,30 +79,6 @@ static void test_span(void)
     vm_free(rig);
 }
 
-/* Nothing is left where a huge page can be, not even its page table. */
-static void test_all_private(void)
-{
-    Rig *rig = new_launched();
-
-    g_assert_cmpuint(vm_ask(7, 1, PRIVATE), ==, 0);
-    fake_expect_log("v: to-private 7+1\na: discard shared 7+1\n");
-    g_assert_cmpuint(vm_ask(0, 7, PRIVATE), ==, 0);
-    fake_expect_log("v: to-private 0+7\na: discard shared 0+8\n");
-    vm_check(rig);
-
-    /* Not if a page of it is shared, or for a page. */
-    g_assert_cmpuint(vm_ask(0, 7, 0), ==, 0);
-    vm_set_page(rig, 6, true, 42);
-    g_string_truncate(fake.log, 0);
-    g_assert_cmpuint(vm_ask(0, 6, PRIVATE), ==, 0);
-    fake_expect_log("v: to-private 0+6\na: discard shared 0+6\n");
-    g_assert_true(vm_reads(6, 42));
-    g_assert_cmpuint(vm_ask(6, 1, PRIVATE), ==, 0);
-    fake_expect_log("v: to-private 6+1\na: discard shared 6+1\n");
-    vm_check(rig);
-    vm_free(rig);
-}
-
 static uint8_t *shared_copy(unsigned page)
 {
     return fake.memories[0].shared_copy + page * page_size();
@@ -358,7 +334,6 @@ int main(int argc, char **argv)
     static const struct { const char *path; void (*test)(void); } tests[] = {
         { "copies", test_two_backings },
         { "span", test_span },
-        { "all-private", test_all_private },
         { "zero", test_zero },
         { "huge-pages", test_huge_pages },
         { "huge-pages-absent", test_huge_pages_absent },
