@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Launches that fail: errors of KVM, bad firmware, odd memory."""
 
+import errno
+import os
+
 from confidential import launch, unlawful
 
 # Status of a QEMU that says why it ends, and does not crash.
@@ -38,11 +41,16 @@ PASSING = {
 
 IMAGES = {
     'snp': ('no-table', 'no-metadata', 'long-metadata', 'overlapping',
-            'outside', 'beyond-memory', 'unaligned', 'empty'),
+            'outside', 'beyond-memory', 'unaligned', 'empty', 'short-cpuid',
+            'short-hashes'),
     'tdx': ('no-table', 'no-metadata', 'long-metadata', 'overlapping',
             'outside', 'beyond-memory', 'unaligned', 'unknown-type',
             'no-hob'),
 }
+
+
+HASHES = {'properties': ',kernel-hashes=on',
+          'extra': ('-kernel', '/command.bin', '-append', 'quiet')}
 
 
 def messages(said):
@@ -50,9 +58,16 @@ def messages(said):
     return [line for line in said if not line.startswith('{')]
 
 
-# QEMU's own: one for the call and one for the context, and the entries of
-# CPUID that the firmware would have.
-LINES_MAX = {'SNP_LAUNCH_START': 2, 'SNP_LAUNCH_UPDATE:5:EIO:0x16': 3}
+# The entries of CPUID that the firmware would have.
+LINES_MAX = {'SNP_LAUNCH_UPDATE:5:EIO:0x16': 3}
+# Each message has these, beside the errno text.
+NAMES = {
+    'SNP_LAUNCH_START': ('LAUNCH_START', 'firmware error'),
+    'SNP_LAUNCH_UPDATE': ('a page of type', ' at 0x', 'firmware error'),
+    'SNP_LAUNCH_FINISH': ('LAUNCH_FINISH', 'firmware error'),
+    'TDX_INIT_MEM_REGION': ('TDVF section', ' at 0x', 'page 0x'),
+    'TDX_FINALIZE_VM': ('KVM_TDX_FINALIZE_VM',),
+}
 
 
 def too_many(failure, said):
@@ -62,6 +77,16 @@ def too_many(failure, said):
     limit = max(LINES_MAX.get(failure, 1),
                 LINES_MAX.get(failure.partition(':')[0], 1))
     return not 1 <= len(lines) <= limit
+
+
+def unnamed(failure, said):
+    """What the message about a step of the launch does not name."""
+    call, _, error = failure.split(':')[:3]
+    text = ' '.join(messages(said))
+    names = NAMES.get(call, ())
+    if names:
+        names += (os.strerror(getattr(errno, error)),)
+    return [name for name in names if name not in text]
 
 
 def final(calls):
@@ -88,9 +113,10 @@ async def errors_row(l1, tap, setting, platform):
                                           'CAPABILITIES:1-9:'))
         count += 1
         if (status != REFUSED or too_many(failure, said) or
-                unlawful(calls) or
+                unnamed(failure, said) or unlawful(calls) or
                 any('KVM_RUN' in line for line in calls)):
-            bad.append(f'{failure}: {status} {said} {unlawful(calls)}')
+            bad.append(f'{failure}: {status} {said} {unlawful(calls)} '
+                       f'without {unnamed(failure, said)}')
     tap.result(not bad, f'{setting}, {platform}: {count} errors of KVM end '
                'QEMU with status 1 and one message, before the guest runs',
                '\n'.join(bad))
@@ -108,7 +134,8 @@ async def images_row(l1, tap, setting, platform):
     bad = []
     for image in IMAGES[platform]:
         status, said, calls = await launch(
-            l1, platform, firmware=f'{platform}-{image}.bin')
+            l1, platform, firmware=f'{platform}-{image}.bin',
+            **(HASHES if image == 'short-hashes' else {}))
         if status != REFUSED or not messages(said):
             bad.append(f'{image}: {status} {said} {calls[-5:]}')
     tap.result(not bad, f'{setting}, {platform}: {len(IMAGES[platform])} bad '
@@ -147,3 +174,28 @@ async def plug_row(l1, tap, setting, platform):
                not unlawful(calls),
                f'{setting}, {platform}: memory that is plugged is private',
                f'{status} {said} {calls[-8:]}')
+
+
+def hmp(line):
+    return ('{"execute":"human-monitor-command","arguments":'
+            f'{{"command-line":"{line}"}}}}')
+
+
+EARLY = ''.join(['{"execute":"qmp_capabilities"}', hmp('info registers'),
+                 hmp('x /4xb 0'), hmp('xp /4xb 0xfffffff0'),
+                 '{"execute":"inject-nmi"}',
+                 '{"execute":"cont"}{"execute":"quit"}'])
+
+
+async def early_row(l1, tap, setting, platform):
+    """What makes a vCPU work or reads memory is asked before the launch."""
+    status, said, calls = await launch(l1, platform, commands=EARLY)
+    ends = [number for number, line in enumerate(calls)
+            if line in ('SNP_LAUNCH_FINISH = 0', 'TDX_FINALIZE_VM = 0')]
+    runs = [number for number, line in enumerate(calls)
+            if line.startswith('KVM_RUN')]
+    tap.result(status == 0 and len(ends) == 1 and not unlawful(calls) and
+               all(number > ends[0] for number in runs),
+               f'{setting}, {platform}: no vCPU touches memory before the '
+               'launch is final', f'{status} {said}\n{unlawful(calls)} '
+               f'{ends} {runs}')

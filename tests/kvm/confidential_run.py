@@ -50,13 +50,13 @@ BOTH = {
                      bad.passing_row, bad.errors_row, bad.images_row,
                      bad.memory_row, bad.plug_row),
     'in-place': (rows.measurement_row, rows.cases_row, bad.passing_row,
-                 bad.plug_row),
+                 bad.plug_row, bad.early_row),
     'content-modes': (rows.measurement_row,),
 }
 ONE = {
     ('two-backings', 'snp'): (),
     ('two-backings', 'tdx'): (rows.cost_row,),
-    ('in-place', 'snp'): (rows.cost_row, bad.errors_row),
+    ('in-place', 'snp'): (rows.cost_row, bad.errors_row, bad.memory_row),
     ('in-place', 'tdx'): (bad.errors_row,),
     ('content-modes', 'snp'): (rows.cases_row,),
     ('content-modes', 'tdx'): (rows.cost_row,),

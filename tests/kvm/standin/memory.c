@@ -178,7 +178,10 @@ void memory_punch(int fd, uint64_t offset, uint64_t size)
 
 int memory_vm_attributes(struct kvm_memory_attributes *arg)
 {
-    int result = real_ioctl(vm.fd, KVM_SET_MEMORY_ATTRIBUTES, arg);
+    Injected failure = arg->attributes ? inject("SET_MEMORY_ATTRIBUTES") :
+                                         (Injected) { 0 };
+    int result = -failure.error ?:
+                 real_ioctl(vm.fd, KVM_SET_MEMORY_ATTRIBUTES, arg);
     uint64_t gpa;
 
     record("SET_MEMORY_ATTRIBUTES gpa=0x%llx size=0x%llx attributes=%llu "

@@ -108,13 +108,15 @@ static int vm_extension(unsigned long number)
 static int enable_cap(struct kvm_enable_cap *cap)
 {
     struct kvm_enable_cap real = *cap;
+    Injected failure = cap->cap == KVM_CAP_EXIT_HYPERCALL ?
+                       inject("EXIT_HYPERCALL") : (Injected) { 0 };
     int result;
 
     /* Room for the hidden vCPU. */
     if (cap->cap == KVM_CAP_MAX_VCPU_ID && cap->args[0] <= HIDDEN_VCPU) {
         real.args[0] = HIDDEN_VCPU + 1;
     }
-    result = real_ioctl(vm.fd, KVM_ENABLE_CAP, &real);
+    result = -failure.error ?: real_ioctl(vm.fd, KVM_ENABLE_CAP, &real);
     record("ENABLE_CAP cap=%u args=0x%llx,0x%llx = %s", cap->cap,
            cap->args[0], cap->args[1], errno_name(-result));
     return result;
@@ -176,11 +178,11 @@ static int locked_call(int fd, unsigned long request, void *arg)
     if (fd == vm.kvm_fd) {
         return kvm_call(request, arg);
     }
+    if (request == KVM_MEMORY_ENCRYPT_OP && !arg) {
+        return is_tdx() ? -EFAULT : 0;      /* this host has SEV */
+    }
     if (vm.type && fd == vm.fd) {
         return vm_call(request, arg);
-    }
-    if (request == KVM_MEMORY_ENCRYPT_OP && !arg) {
-        return 0;                   /* this host has SEV */
     }
     if (fd == vm.sev_fd && request == SEV_ISSUE_CMD) {
         return sev_issue(arg);
