@@ -14,7 +14,7 @@ QTESTS := 'tests/qtest/guest-memfd*-test' qemu-system-x86_64
 .PHONY: help demo build check check-tools check-libvirt check-libvirt-newest \
 	check-libvirt-patches check-kvm check-defects shell-kvm demo-linux check-linux bench figures \
 	check-builds check-upstream check-upstream-series stock \
-	check-reliability fuzz sanitize sanitize-qtest mutation coverage \
+	check-reliability fuzz sanitize sanitize-qtest mutation check-launches coverage \
 	install uninstall deb check-deb check-deb-full docs check-docs transcript \
 	export-patches check-patches clean distclean
 
@@ -105,6 +105,11 @@ mutation: ## break the product in many ways: a test must notice each
 	@scripts/build $(UNIT_TESTS) $(QTESTS)
 	@tests/mutation/check
 	@tests/mutation/check-devices
+
+check-launches: ## lines and mutations of SNP and TDX launches, half an hour
+	@tests/kvm/build
+	@tests/kvm/launch_code.py lines
+	@tests/kvm/launch_code.py mutations
 
 coverage: ## print the lines and branches that the tests reach
 	@scripts/build $(UNIT_TESTS) $(QTESTS)
