@@ -31,7 +31,8 @@ GUEST = ('via=hypercall platform={0} backends=1 vcpus=2 expect=in-place '
          'cases=platform offer=off')
 # libvirt asks QEMU for its capabilities: minutes, on a busy machine.
 PROBE_MAX = 600
-GUEST_MAX = 60
+# Its cases, in the rig, under TCG.
+GUEST_MAX = 300
 # As a newer libvirt than that of the example writes it.
 NATIVE_TDX = (
     (r"\s*<qemu:arg value='-object'/>\s*<qemu:arg value='tdx-guest.*?/>", ''),
