@@ -14,6 +14,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/lockable.h"
+#include "qemu/main-loop.h"
 #include "qemu/module.h"
 #include "qemu/timer.h"
 #include "qemu/units.h"
@@ -46,6 +47,7 @@ static void bench_init(Object *obj)
     /* The long way: everything else is by the kernel. */
     provider->offer.how[TO_SHARED][GUEST_MEMFD_CONTENT_MODE_ZERO] =
         GUEST_MEMFD_REALISATION_EMULATED;
+    memset(provider->spans, true, sizeof(provider->spans));
 }
 
 static void bench_class_init(ObjectClass *oc, const void *data)
@@ -356,16 +358,6 @@ static void bench_boot(void)
     rig_free(rig);
 }
 
-#define VCPUS_MAX       8
-#define VCPU_REQUESTS   20000
-
-typedef struct Vcpu {
-    QemuThread thread;
-    Rig *rig;
-    uint64_t gpa;
-    int64_t cpu_ns;
-} Vcpu;
-
 static int64_t thread_ns(void)
 {
     struct timespec t;
@@ -373,6 +365,39 @@ static int64_t thread_ns(void)
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return t.tv_sec * NANOSECONDS_PER_SECOND + t.tv_nsec;
 }
+
+/*
+ * The same with memory, all of it used: what was private is thrown away.  The
+ * kernel does most of this.
+ */
+static void bench_boot_with_memory(void)
+{
+    const uint64_t bytes = 4 * GiB;
+    Rig *rig = machine(TYPE_GUEST_MEMFD_PROVIDER_EMULATED, bytes);
+    int64_t to_private, to_shared;
+
+    memset(rig->blocks[0]->host, 1, bytes);
+    to_private = thread_ns();
+    time_one(rig, TO_PRIVATE, 0, bytes);
+    to_private = thread_ns() - to_private;
+    to_shared = thread_ns();
+    time_one(rig, TO_SHARED, 0, bytes);
+    to_shared = thread_ns() - to_shared;
+    printf("  \"4 GiB with memory, CPU time\": { \"to-private\": %" PRId64
+           ", \"to-shared\": %" PRId64 " },\n", to_private, to_shared);
+    rig_free(rig);
+}
+
+#define VCPUS_MAX       8
+#define VCPU_REQUESTS   200000
+#define POLL_US         (100 * 1000)
+
+typedef struct Vcpu {
+    QemuThread thread;
+    Rig *rig;
+    uint64_t gpa;
+    int64_t cpu_ns;
+} Vcpu;
 
 static void *vcpu_run(void *opaque)
 {
@@ -388,14 +413,40 @@ static void *vcpu_run(void *opaque)
     return NULL;
 }
 
+static bool polling;
+static Samples polls;
+
+/* A monitor that asks for statistics ten times a second. */
+static void *poll_run(void *opaque)
+{
+    Rig *rig = opaque;
+    GuestMemfdTotals totals;
+
+    while (qatomic_read(&polling)) {
+        int64_t start = thread_ns();
+
+        bql_lock();
+        guest_memfd_engine_totals(&rig->engine, &totals);
+        bql_unlock();
+        add(&polls, thread_ns() - start);
+        g_usleep(POLL_US);
+    }
+    return NULL;
+}
+
 /* CPU time of a request, while @n vCPUs convert ranges of one block. */
 static int64_t time_vcpus(unsigned n)
 {
     Rig *rig = machine(TYPE_BENCH_PROVIDER, VCPUS_MAX * 2 * MiB);
     Vcpu vcpus[VCPUS_MAX];
+    QemuThread poller;
     int64_t sum = 0;
     unsigned i;
 
+    polls.n = 0;
+    qatomic_set(&polling, true);
+    qemu_thread_create(&poller, "poller", poll_run, rig,
+                       QEMU_THREAD_JOINABLE);
     for (i = 0; i < n; i++) {
         vcpus[i] = (Vcpu) { .rig = rig, .gpa = i * 2 * MiB };
         qemu_thread_create(&vcpus[i].thread, "vcpu", vcpu_run, &vcpus[i],
@@ -405,15 +456,20 @@ static int64_t time_vcpus(unsigned n)
         qemu_thread_join(&vcpus[i].thread);
         sum += vcpus[i].cpu_ns;
     }
+    qatomic_set(&polling, false);
+    qemu_thread_join(&poller);
+    sort(&polls);
     rig_free(rig);
     return sum / n / VCPU_REQUESTS;
 }
 
 static void bench_vcpus(void)
 {
+    const int64_t one = time_vcpus(1), eight = time_vcpus(VCPUS_MAX);
+
     printf("  \"2 MiB, CPU time\": { \"1 vCPU\": %" PRId64
-           ", \"8 vCPUs\": %" PRId64 " },\n", time_vcpus(1),
-           time_vcpus(VCPUS_MAX));
+           ", \"8 vCPUs\": %" PRId64 ", \"statistics at 10 Hz\": %" PRId64
+           " },\n", one, eight, at(&polls, 100));
 }
 
 int main(int argc, char **argv)
@@ -431,6 +487,7 @@ int main(int argc, char **argv)
     bench_slices();
     bench_mapping();
     bench_boot();
+    bench_boot_with_memory();
     bench_vcpus();
     printf("  \"met\": %s\n}\n", all_met ? "true" : "false");
     return check && !all_met ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -64,11 +64,15 @@ class Machine(l1.L1):
     """A rig in which one instruction takes one nanosecond, on any host."""
 
     def __init__(self, name, initrd=INITRD):
-        setting, self.inner, self.policy = SETTINGS[name]
-        super().__init__(QEMU, KERNEL, initrd, setting, PARAMETERS)
+        super().__init__(QEMU, KERNEL, initrd, SETTINGS[name][0], PARAMETERS)
+        self.choose(name)
         self.argv += [*ICOUNT, '-smp', '1', '-m', '5G']
-        self.name = name
         self.firmware = initrd == INITRD
+
+    def choose(self, name):
+        """Another setting of the same rig."""
+        self.name = name
+        _, self.inner, self.policy = SETTINGS[name]
 
     def guest(self, words, memory='1056M', extra=()):
         """The command that runs the bare-metal guest."""

@@ -8,7 +8,8 @@
  * wanted state already when a request is made.  With several vCPUs, each has
  * a range of its own and all do the same at the same time; the time of a
  * phase is from the moment when all are ready until all are done.  This is
- * done for all sizes up to count=KIB.
+ * done for all sizes up to count=KIB, each in an area of its own as far as
+ * there is room: pages of a size before may be split, or allocated.
  *
  * With pause=on the VM is stopped around each phase, and twice before the
  * first one, so that the host can read its counters; it has to be continued.
@@ -17,6 +18,7 @@
 #include "guest.h"
 
 #define AREA            (512 * MiB)
+#define AREA_SIZE       (512 * MiB)
 #define PVPANIC_PORT    0x505
 #define PVPANIC_PANICKED 1
 
@@ -52,9 +54,22 @@ static uint64_t meet(unsigned slice)
 
 /* --- phases -------------------------------------------------------------- */
 
+/* A huge page has the memory of one size, and of one vCPU if that is large. */
+static uint64_t start_of(uint64_t size)
+{
+    uint64_t start = AREA, end;
+    unsigned i;
+
+    for (i = 0; sizes[i] < size; i++) {
+        end = start + sizes[i] * options.vcpus;
+        start = (end + 2 * MiB - 1) / (2 * MiB) * (2 * MiB);
+    }
+    return start + size * options.vcpus <= AREA + AREA_SIZE ? start : AREA;
+}
+
 static struct range range_of(unsigned slice, uint64_t size)
 {
-    return (struct range) { AREA + slice * size, size };
+    return (struct range) { start_of(size) + slice * size, size };
 }
 
 static void request(struct range range, bool to_private)
