@@ -7,8 +7,10 @@
  * then, whose mappings of guest memory follow conversions.
  */
 #include <linux/vfio.h>
+#include <signal.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include "vfio-user.h"
@@ -158,6 +160,19 @@ static int notify_device(const struct message *message,
     }
 }
 
+/* QEMU has read the header, and waits for the rest, when the server dies. */
+static void die_in_answer(int fd, struct header *header)
+{
+    int unread = 1;
+
+    transfer(fd, header, sizeof(*header), 1);
+    while (unread && !ioctl(fd, TIOCOUTQ, &unread)) {
+        usleep(1000);
+    }
+    usleep(100000);
+    raise(SIGKILL);
+}
+
 static void talk(int fd, const struct vfio_user_device *device)
 {
     struct message message;
@@ -172,6 +187,9 @@ static void talk(int fd, const struct vfio_user_device *device)
         header->size = sizeof(*header) + answer(&message);
         header->flags = REPLY | (error ? FAILED : 0);
         header->error = error;
+        if (error < 0) {
+            die_in_answer(fd, header);
+        }
         if (!transfer(fd, &message, header->size, 1)) {
             break;
         }

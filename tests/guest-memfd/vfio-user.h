@@ -13,7 +13,8 @@
 
 /*
  * Callbacks for memory that the device may use, and no longer may.  They
- * return 0 or an errno value, which QEMU is answered.
+ * return 0 or an errno value, which QEMU is answered, or a negative value: the
+ * process kills itself in the middle of the answer.
  */
 struct vfio_user_device {
     int (*map)(void *opaque, uint64_t iova, uint64_t size);

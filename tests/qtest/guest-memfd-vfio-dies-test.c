@@ -4,9 +4,9 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * The server is a process that kills itself when it is asked to map, or to
- * unmap, a certain page: it does that in the middle of a conversion.  Without
- * a server nothing is left that uses memory, so that all requests succeed, at
- * once.
+ * unmap, a certain page, or in its answer to that: it does so in the middle of
+ * a conversion.  Without a server nothing is left that uses memory, so that all
+ * requests succeed, at once.
  */
 
 #include "qemu/osdep.h"
@@ -34,22 +34,26 @@ typedef struct Server {
     char *path;
     pid_t pid;
     bool in_map;                /* or in unmap */
+    bool in_answer;             /* or before it */
     bool converting;            /* all memory was mapped before */
 } Server;
 
-static int die_at(uint64_t iova, uint64_t size)
+static int die_at(const Server *s, uint64_t iova, uint64_t size)
 {
-    if (FATAL - iova < size) {
+    if (FATAL - iova >= size) {
+        return 0;
+    }
+    if (!s->in_answer) {
         raise(SIGKILL);
     }
-    return 0;
+    return -1;
 }
 
 static int server_map(void *opaque, uint64_t iova, uint64_t size)
 {
     const Server *s = opaque;
 
-    return s->in_map && s->converting ? die_at(iova, size) : 0;
+    return s->in_map && s->converting ? die_at(s, iova, size) : 0;
 }
 
 static int server_unmap(void *opaque, uint64_t iova, uint64_t size)
@@ -57,14 +61,14 @@ static int server_unmap(void *opaque, uint64_t iova, uint64_t size)
     Server *s = opaque;
 
     s->converting |= iova == AREA;
-    return s->in_map ? 0 : die_at(iova, size);
+    return s->in_map ? 0 : die_at(s, iova, size);
 }
 
-static void server_start(Server *s, bool in_map)
+static void server_start(Server *s, bool in_map, bool in_answer)
 {
     int listener;
 
-    *s = (Server) { .in_map = in_map };
+    *s = (Server) { .in_map = in_map, .in_answer = in_answer };
     s->dir = g_dir_make_tmp("guest-memfd-XXXXXX", NULL);
     g_assert_nonnull(s->dir);
     s->path = g_build_filename(s->dir, "device", NULL);
@@ -171,7 +175,8 @@ static void check_running(QTestState *qts)
 
 static void test_killed(const void *opaque)
 {
-    const bool in_map = !strcmp(opaque, "map");
+    const bool in_map = g_str_has_prefix(opaque, "map");
+    const bool in_answer = g_str_has_suffix(opaque, "answer");
     g_autofree char *log = g_strdup_printf("%s/gmem-dies-XXXXXX",
                                            g_get_tmp_dir());
     int fd = g_mkstemp(log);
@@ -180,7 +185,7 @@ static void test_killed(const void *opaque)
     unsigned i;
 
     g_assert_cmpint(fd, >=, 0);
-    server_start(&server, in_map);
+    server_start(&server, in_map, in_answer);
     qts = start(&server, log);
     if (in_map) {
         check_request(qts, true);
@@ -217,6 +222,10 @@ int main(int argc, char **argv)
     }
     qtest_add_data_func("/guest-memfd/vfio-dies/map", "map", test_killed);
     qtest_add_data_func("/guest-memfd/vfio-dies/unmap", "unmap", test_killed);
+    qtest_add_data_func("/guest-memfd/vfio-dies/map-answer", "map-answer",
+                        test_killed);
+    qtest_add_data_func("/guest-memfd/vfio-dies/unmap-answer", "unmap-answer",
+                        test_killed);
 
     return g_test_run();
 }
