@@ -149,10 +149,10 @@ async def snp_wrong(machine_, qemu):
         return f'kernel hashes: {why}'
     status, said, calls = await c.launch(
         machine_, 'snp', 'SNP_LAUNCH_UPDATE:5:EIO:0x16', qemu=qemu)
-    told = re.search(r'provided: eax:(\S+), .* expected: eax:(\S+),',
+    values = re.search(r'provided: eax:(\S+), .* expected: eax:(\S+),',
                      ' '.join(said))
-    if status != 1 or not told or \
-            int(told[1], 16) ^ int(told[2], 16) != 1:
+    if status != 1 or not values or \
+            int(values[1], 16) ^ int(values[2], 16) != 1:
         return f'the corrected CPUID: status {status}, {said}'
     return ''
 
