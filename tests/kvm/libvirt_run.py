@@ -49,7 +49,7 @@ def domain(platform):
         (r'(<loader.*>)/usr/share/.*?(</loader>)',
          rf'\1/firmware/{platform}.bin\2<kernel>/command.bin</kernel>'
          f'<cmdline>{GUEST.format(platform)}</cmdline>'),
-        (r'/usr/local/bin/qemu-system-x86_64', '/bin/qemu'),
+        (r'/usr/.*/qemu-gmem-system-x86_64', '/bin/qemu'),
         (r'(?s)<disk .*?</disk>', ''),
         (r"<serial type='pty'/>", "<serial type='file'><source path='/tmp/"
          f"{platform}.serial'/></serial>"),
