@@ -105,7 +105,7 @@ async def check_domain(shell, tap, platform):
     if status:
         return
     done, said = await guest_end(shell, platform)
-    tap.result(done and done['mismatches'] == 0,
+    tap.result(done and done['mismatches'] == '0',
                f'{platform}: the guest finds its bytes', said)
     await check_statistics(shell, tap, platform, name)
     _, bad = await shell.run(f'grep -m 5 unlawful /tmp/{platform}.calls')
