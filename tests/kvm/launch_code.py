@@ -113,6 +113,22 @@ def bad_end(status, said, calls):
         return f'status {status}, {(wrong or bad.messages(said))[:1]}'
     if not bad.final(calls):
         return 'the launch is not final'
+    return sealed_late(calls)
+
+
+def sealed_late(calls):
+    """
+    Memory that became private after the launch, and not for the guest; QEMU
+    probes KVM again with a page.
+    """
+    ended = False
+    for line in calls:
+        if line.startswith('EXIT_HYPERCALL'):
+            break
+        if ended and 'SET_MEMORY_ATTRIBUTES' in line and \
+                'attributes=8' in line and 'size=0x1000 ' not in line:
+            return f'after the end of the launch: {line}'
+        ended = ended or bad.final([line])
     return ''
 
 
