@@ -320,8 +320,8 @@ static void in_place_prefault(GuestMemfdProvider *provider, hwaddr gpa,
 /*
  * KVM leaves pages alone that are right already.  But revisions of the series
  * before 7.4 unmap all of the range from the guest, and a platform that hides
- * private bytes then loses those of the pages in between.  Modes other than
- * PRESERVE change the bytes of the whole range.
+ * private bytes then loses those of the pages in between.  A kernel may apply
+ * modes other than PRESERVE to all pages of the range.
  */
 static bool takes_spans(const KvmGuestMemfdProbe *probe, uint64_t flags)
 {

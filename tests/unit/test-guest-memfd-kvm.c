@@ -175,7 +175,7 @@ static void test_spans(void)
                        "a: to-shared 0+4 default\na: remap 0+4\n" },
         { 0, 0, true, "a: to-shared 0+2 default\na: remap 0+2\n"
                       "a: to-shared 3+1 default\na: remap 3+1\n" },
-        /* KVM would zero the page. */
+        /* A kernel may zero the page. */
         { BOTH, FLAG_PRESERVE, false,
           "a: to-shared 0+2 zero\na: remap 0+2\n"
           "a: to-shared 3+1 zero\na: remap 3+1\n" },
