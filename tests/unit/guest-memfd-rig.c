@@ -74,10 +74,11 @@ void bql_update_status(bool locked)
 {
 }
 
-/* Blocks of the rig have no host memory of a backend. */
+/* Blocks of the rig have no RAM block, unless a test says so. */
 bool guest_memfd_ram_block_mapped_anew(RAMBlock *rb, Error **errp)
 {
-    g_assert_not_reached();
+    g_string_append(current->log, "advise\n");
+    return true;
 }
 
 static void assert_unlocked(QemuMutex *mutex)

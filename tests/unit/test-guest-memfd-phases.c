@@ -173,14 +173,17 @@ static void test_rebind(void)
 static void test_rebind_shared(void)
 {
     Rig *rig = rig_one_block();
+    int ram_block;
 
     rig_prepare_private(rig, 4, 4);
+    rig->blocks[0]->ram_block = (RAMBlock *)&ram_block;
     bql_lock();
     g_assert_cmpint(guest_memfd_engine_rebind(&rig->engine, &error_abort), ==,
                     0);
     rig_expect_log(rig, "discard L0 0+4 [P]\n"
                         "discard L0 8+8 [P]\n"
                         "rebind a 0+16 [P]\n"
+                        "advise\n"
                         "populate L0 0+16 [S]\n"
                         "phase setup\n");
     end_launched(rig);
