@@ -110,14 +110,16 @@ async def launch(l1, platform, fail='', firmware=None, backends=0,
                  qemu='/bin/qemu', properties='', extra=(), commands=QUIT):
     """
     A QEMU that is started and ends by itself: its exit status, what it
-    says, and the lines of the stand-in.
+    says, and the lines of the stand-in.  It writes into a pipe: a terminal
+    that the monitor has made non-blocking loses a message that another
+    thread writes at the same time.
     """
     log = f'/tmp/standin-{next(numbers)}'
     memory = backend_arguments(backends) if backends else ['-m', '64M']
     words = [qemu, *machine_arguments(platform, 1, firmware, properties),
              *memory, '-S', '-qmp', 'stdio', *extra]
-    await l1.type(f"echo '{commands}' | {preload(log, fail)} timeout 120 "
-                  f'{shlex.join(words)} 2>&1; echo "@@exit $?"')
+    await l1.type(f"{{ echo '{commands}' | {preload(log, fail)} timeout 120 "
+                  f'{shlex.join(words)}; echo "@@exit $?"; }} 2>&1 | cat')
     lines = []
     while not (lines and '@@exit' in lines[-1]):
         lines.append(await l1.line())
