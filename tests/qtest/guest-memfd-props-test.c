@@ -222,10 +222,38 @@ static void test_too_late(void)
         "{ 'execute': 'object-del', 'arguments': { 'id': 'gmm0' } }");
     gm_assert_error(qts, "'ram0' is in use, can not be deleted",
         "{ 'execute': 'object-del', 'arguments': { 'id': 'ram0' } }");
+    gm_assert_error(qts, "'cgs0' is in use, can not be deleted",
+        "{ 'execute': 'object-del', 'arguments': { 'id': 'cgs0' } }");
     gm_assert_error(qts, "converted in place", "{ 'execute': 'migrate', "
         "'arguments': { 'uri': 'exec:cat >/dev/null' } }");
     gm_to_private(qts, GM_GPA, GM_PAGE);
     gm_quit(qts);
+}
+
+/* It protects nothing, and can go again.  The remedy is what GM_MACHINE is. */
+static void test_unused_guest(void)
+{
+    QTestState *qts = qtest_init("-machine none "
+                                 "-object sw-protected-guest,id=cgs0");
+    g_autofree char *said = NULL;
+    int status;
+
+    qtest_qmp_assert_success(qts, "{ 'execute': 'object-del', "
+                             "'arguments': { 'id': 'cgs0' } }");
+    qtest_qmp_assert_success(qts, "{ 'execute': 'object-add', 'arguments': "
+        "{ 'qom-type': 'sw-protected-guest', 'id': 'cgs0' } }");
+    qtest_qmp_assert_success(qts, "{ 'execute': 'object-del', "
+                             "'arguments': { 'id': 'cgs0' } }");
+    qtest_quit(qts);
+
+    said = gm_run_qemu("qtest", "-machine q35 -m 64M "
+                       "-object sw-protected-guest,id=cgs0", &status);
+    g_assert_cmpint(status, ==, 0);
+    gm_expect_text("warning: object 'cgs0' has no effect without -machine "
+                   "confidential-guest-support=cgs0", said);
+    gm_check_good_args("qtest", "-machine q35 -m 64M "
+                       "-object sw-protected-guest,id=cgs0 "
+                       "-machine confidential-guest-support=cgs0");
 }
 
 /* The default manager excludes a second one, and nothing else. */
@@ -319,6 +347,7 @@ int main(int argc, char **argv)
     qtest_add_func("/guest-memfd/props/configured", test_configured);
     qtest_add_func("/guest-memfd/props/idle", test_idle);
     qtest_add_func("/guest-memfd/props/too-late", test_too_late);
+    qtest_add_func("/guest-memfd/props/unused-guest", test_unused_guest);
     qtest_add_func("/guest-memfd/props/too-late-default",
                    test_too_late_default);
     qtest_add_func("/guest-memfd/props/bad-values", test_bad_values);

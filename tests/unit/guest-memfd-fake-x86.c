@@ -10,12 +10,14 @@
 #include "hw/i386/x86.h"
 #include "hw/qdev-core.h"
 #include "system/kvm.h"
+#include "system/system.h"
 #include "target/i386/confidential-guest.h"
 #include "target/i386/kvm/kvm_i386.h"
 #include "guest-memfd-fake-x86.h"
 
 FakeX86 fake_x86;
 bool kvm_allowed = true;
+MachineState *current_machine;
 
 static X86MachineState machine;
 
@@ -39,6 +41,17 @@ bool kvm_enable_hypercall(uint64_t enable_mask)
 Object *qdev_get_machine(void)
 {
     return fake_x86.no_machine ? object_get_root() : OBJECT(&machine);
+}
+
+/* Only guests with an ID, which user_creatable_complete() makes, need them. */
+void qemu_add_machine_init_done_notifier(Notifier *notify)
+{
+    g_assert_not_reached();
+}
+
+void qemu_remove_machine_init_done_notifier(Notifier *notify)
+{
+    g_assert_not_reached();
 }
 
 void fake_x86_start(OnOffAuto smm)
