@@ -43,9 +43,10 @@ static bool check_kind(const RAMBlock *rb, Error **errp)
     if (rb->flags & RAM_NAMED_FILE) {
         error_setg(errp, "memory backend '%s' keeps guest RAM in a file, "
                    "which cannot be converted in place", name);
-        error_append_hint(errp, "The file is left as it is.  Use "
+        error_append_hint(errp, "The file is left as it is.  Leave -mem-path "
+                          "out, or in place of memory-backend-file use "
                           "memory-backend-memfd or memory-backend-ram for "
-                          "guest RAM, and give the guest the file with "
+                          "guest RAM; give the guest the file with "
                           "-device virtio-pmem-pci and -m ...,maxmem=..., or "
                           "-device nvdimm, -m ...,slots=N,maxmem=... and "
                           "-machine nvdimm=on%s.\n", or_off);

@@ -268,20 +268,43 @@ static void test_dimm_again(void)
 #define IN_FILE     "memory backend 'ram0' keeps guest RAM in a file, which " \
                     "cannot be converted in place"
 #define KEEP        "The file is left as it is."
+#define FILE_OF(machine, path) machine " -object memory-backend-file,id=m0," \
+                    "size=2M,share=on,mem-path=" path " "
 
 static const GmBadArgs bad_args[] = {
     { RAM("memory-backend-file,mem-path=/dev/shm,share=on"),
-      { IN_FILE, KEEP "  Use memory-backend-memfd ",
+      { IN_FILE, "in place of memory-backend-file use "
+        "memory-backend-memfd or memory-backend-ram",
         "-device virtio-pmem-pci and -m ...,maxmem=",
         "-m ...,slots=N,maxmem=... and -machine nvdimm=on" },
       "in-place=off" },
     { RAM("memory-backend-file,mem-path=/dev/shm"), { IN_FILE, KEEP } },
     { GM_MACHINE "-m 64M -mem-path /dev/shm",
-      { "keeps guest RAM in a file", KEEP } },
+      { "keeps guest RAM in a file", KEEP "  Leave -mem-path out" } },
     { RAM("memory-backend-memfd,hugetlb=on,reserve=off"),
       { "memory backend 'ram0' uses huge pages, which cannot be converted "
         "in place", "without hugetlb=on", "memory-backend-ram" } },
 };
+
+/* The remedies for -mem-path, to the letter, and for what is in the file. */
+static void test_mem_path_remedy(void)
+{
+    g_autofree char *dir = g_dir_make_tmp("guest-memfd-XXXXXX", NULL);
+    g_autofree char *path = make_file(dir, 0x5a);
+    g_autofree char *pmem = g_strdup_printf(
+        FILE_OF(GM_MACHINE "-m 64M,maxmem=1G", "%s")
+        "-device virtio-pmem-pci,memdev=m0", path);
+    g_autofree char *nvdimm = g_strdup_printf(
+        FILE_OF(GM_MACHINE "-m 64M,slots=2,maxmem=1G", "%s")
+        "-device nvdimm,memdev=m0 -machine nvdimm=on", path);
+
+    gm_check_good_args("qtest", GM_MACHINE "-m 64M");
+    gm_check_good_args("qtest", pmem);
+    gm_check_good_args("qtest", nvdimm);
+    expect_file(path);
+    unlink(path);
+    rmdir(dir);
+}
 
 /* The dimm is not there, and the file is as it was. */
 static void test_file_dimm(void)
@@ -325,6 +348,8 @@ int main(int argc, char **argv)
     qtest_add_func("/guest-memfd/backends/dimm-again", test_dimm_again);
     gm_add_table("/guest-memfd/backends/refused", bad_args,
                  ARRAY_SIZE(bad_args));
+    qtest_add_func("/guest-memfd/backends/mem-path-remedy",
+                   test_mem_path_remedy);
     qtest_add_func("/guest-memfd/backends/file-dimm", test_file_dimm);
 
     return g_test_run();
