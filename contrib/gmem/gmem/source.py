@@ -12,21 +12,41 @@ from . import qmp
 
 COMMAND = 'query-guest-memfd'
 TIMEOUT = 3.0
-HOST_PORT = re.compile(r'(?:tcp:)?(?:\[([^]]+)\]|([^/]*)):(\d+)')
+HOST_PORT = re.compile(r'(?:tcp:)?(?:\[([^]/]+)\]|([^/]*)):([^/:]*)')
+PORT = re.compile('[0-9]{1,5}')
+PORT_MAX = 65535
+PATH_MAX = 107          # bytes of a Unix socket's path, without the NUL
+TIMEOUT_MAX = 86400
 
 
 class SourceError(Exception):
     """The VM did not answer; the text says why, and what helps."""
 
 
-def parse_address(text):
-    """A path, or (host, port)."""
+def check_path(text, path):
+    """A socket's path, or ValueError."""
+    if not path:
+        raise ValueError(f'\'{text}\': the address is empty: give a path, or '
+                         'HOST:PORT')
+    if len(os.fsencode(path)) > PATH_MAX:
+        raise ValueError(f'{path}: the path of a socket has at most '
+                         f'{PATH_MAX} bytes: use a shorter one, or a link')
+    return path
+
+
+def parse_address(text, listen=False):
+    """A path, or (host, port); port 0 is for listening.  ValueError."""
     if text.startswith('unix:'):
-        return text[len('unix:'):].split(',')[0]
+        return check_path(text, text[len('unix:'):].split(',')[0])
     found = HOST_PORT.fullmatch(text)
     if not found or os.path.exists(text):
-        return text
-    return found[1] or found[2] or 'localhost', int(found[3])
+        return check_path(text, text)
+    port = int(found[3]) if PORT.fullmatch(found[3]) else -1
+    lowest = 0 if listen else 1
+    if not lowest <= port <= PORT_MAX:
+        raise ValueError(f'{text}: port \'{found[3]}\': it is a number from '
+                         f'{lowest} to {PORT_MAX}')
+    return found[1] or found[2] or 'localhost', port
 
 
 def explain_connect(address, error):
@@ -46,6 +66,8 @@ def explain_connect(address, error):
                 'time, and another may hold it, or this is no QMP monitor')
     if isinstance(error, EOFError) or number == errno.ECONNRESET:
         return f'{text}: closed without an answer: no QMP monitor, or busy'
+    if isinstance(error, UnicodeError):
+        return f'{text}: this is no name of a host'
     if isinstance(error, OSError):
         return f'{text}: {remedies.get(number, error.strerror or error)}'
     return f'{text}: this is no QMP monitor'
@@ -214,16 +236,17 @@ def add_options(parser, several):
 def from_options(arguments):
     """The sources asked for, by name; ValueError names what is wrong."""
     def listed(value):
-        return value if isinstance(value, list) else [value] if value else []
+        return value if isinstance(value, list) else \
+            [] if value is None else [value]
 
     named = [(*split_name(text), False) for text in listed(arguments.qmp)]
     named += [(*split_name(text), True)
               for text in listed(arguments.libvirt)]
     if not named:
         raise ValueError('say which VM: --qmp ADDRESS or --libvirt DOMAIN')
-    if arguments.timeout <= 0:
-        raise ValueError(f'--timeout {arguments.timeout:g}: it must be more '
-                         'than 0')
+    if not 0 < arguments.timeout <= TIMEOUT_MAX:
+        raise ValueError(f'--timeout {arguments.timeout:g}: more than 0, at '
+                         f'most {TIMEOUT_MAX}')
     sources = {}
     for name, address, libvirt in named:
         if name in sources:

@@ -23,6 +23,24 @@ class TestAddress(unittest.TestCase):
                 ('/run/vm:1', '/run/vm:1')):
             self.assertEqual(source.parse_address(text), address, text)
 
+    def test_bad_addresses(self):
+        for text, said in (
+                ('localhost:65536', "port '65536'"),
+                ('vm:99999999999999999999', "port '99999999999999999999'"),
+                ('localhost:0', "port '0'"), ('localhost:-1', "port '-1'"),
+                ('localhost:abc', "port 'abc'"),
+                ('tcp:localhost', "port 'localhost'"), ('[::1]:', "port ''"),
+                (':', "port ''"), ('', 'empty'), ('unix:', 'empty'),
+                ('unix:,server=on', 'empty'),
+                ('/tmp/' + 'x' * 103, '107 bytes')):
+            with self.assertRaises(ValueError, msg=text) as caught:
+                source.parse_address(text)
+            self.assertIn(said, str(caught.exception))
+        self.assertEqual(source.parse_address('localhost:0', listen=True),
+                         ('localhost', 0))
+        path = '/tmp/' + 'x' * 102
+        self.assertEqual(source.parse_address(path), path)
+
     def test_file_wins(self):
         with tempfile.TemporaryDirectory() as directory:
             old = os.getcwd()
@@ -58,7 +76,10 @@ class TestOptions(unittest.TestCase):
 
     def test_bad(self):
         for words in ([], ['--qmp', 'a=/x', '--libvirt', 'a=y'],
-                      ['--qmp', '/x', '--timeout', '0']):
+                      ['--qmp', '/x', '--timeout', '0'],
+                      ['--qmp', '/x', '--timeout', 'nan'],
+                      ['--qmp', '/x', '--timeout', 'inf'],
+                      ['--qmp', ''], ['--qmp', 'a=vm:65536']):
             with self.assertRaises(ValueError):
                 self.sources(*words)
 
@@ -80,6 +101,7 @@ class TestErrors(unittest.TestCase):
                 (EOFError(), 'closed'), (ConnectionResetError(104, 'x'),
                                          'closed'),
                 (OSError(113, 'No route to host'), 'No route'),
+                (UnicodeError('label empty'), 'no name of a host'),
                 (ValueError('x'), 'no QMP monitor')):
             for address in ('/run/qmp', ('host', 1)):
                 self.assertIn(text, source.explain_connect(address, error))
