@@ -47,9 +47,11 @@ async def device_plug(run):
             await guest.execute('device_add', {
                 'driver': 'virtio-blk-pci', 'drive': 'plugged',
                 'id': 'disk0', 'bus': 'port0'})
-            await guest.run('until [ -b /dev/vdb ]; do usleep 20000; done; '
+            # The node comes a moment before it can be opened.
+            await guest.run('until dd if=/dev/vdb of=/dev/null count=0 '
+                            '2>/dev/null; do usleep 20000; done; '
                             'dd if=/dev/vdb of=/dev/null bs=64k count=4 '
-                            'iflag=direct 2>/dev/null')
+                            'iflag=direct')
             await guest.execute('device_del', {'id': 'disk0'})
             await guest.event('DEVICE_DELETED', 'disk0')
             await guest.run('while [ -b /dev/vdb ]; do usleep 20000; done')
