@@ -42,14 +42,14 @@ GuestMemfdDecision guest_memfd_engine_decide(const GuestMemfdEngine *engine,
 }
 
 bool guest_memfd_engine_is_interrupted(GuestMemfdEngine *engine,
-                                       const GuestMemfdRequest *req)
+                                       GuestMemfdOrigin origin)
 {
     switch (engine->interrupted ? engine->interrupted(engine) :
             GUEST_MEMFD_INTERRUPT_NONE) {
     case GUEST_MEMFD_INTERRUPT_NONE:
         return false;
     case GUEST_MEMFD_INTERRUPT_RESET:
-        return req->origin != GUEST_MEMFD_ORIGIN_RESET;
+        return origin != GUEST_MEMFD_ORIGIN_RESET;
     default:
         return true;
     }

@@ -14,9 +14,6 @@
 
 /* Only a request that reached no block is counted for the whole VM. */
 void guest_memfd_count_rejected(GuestMemfdEngine *engine, int ret);
-/* Must @req end for a stop, a reset, or the end of QEMU? */
-bool guest_memfd_engine_is_interrupted(GuestMemfdEngine *engine,
-                                       const GuestMemfdRequest *req);
 
 /* --- guest-memfd-block.c ----------------------------------------------- */
 

@@ -295,7 +295,7 @@ static bool worth_another_try(const GuestMemfdConversion *c)
 {
     return (c->error == -EAGAIN || c->error == -EINTR) &&
            get_clock() < c->deadline_ns &&
-           !guest_memfd_engine_is_interrupted(c->engine, c->req);
+           !guest_memfd_engine_is_interrupted(c->engine, c->req->origin);
 }
 
 /* All pages are converted: publish those that are shared now. */
@@ -344,7 +344,7 @@ static GuestMemfdTry end_slice(GuestMemfdConversion *c)
     if (c->pos == guest_memfd_request_end(c)) {
         return GUEST_MEMFD_TRY_DONE;
     }
-    if (guest_memfd_engine_is_interrupted(c->engine, c->req)) {
+    if (guest_memfd_engine_is_interrupted(c->engine, c->req->origin)) {
         c->failing = c->held;
         c->failing_offset = c->slice_end_offset;
         return fail(c, -EAGAIN);

@@ -257,12 +257,6 @@ static uint64_t present_end(const GuestMemfdBlock *block, uint64_t offset,
     return offset;
 }
 
-static bool is_interrupted(GuestMemfdEngine *engine)
-{
-    return engine->interrupted &&
-           engine->interrupted(engine) != GUEST_MEMFD_INTERRUPT_NONE;
-}
-
 /* As a conversion, this ends when the vCPU has to stop: false. */
 static bool prefault_present(GuestMemfdEngine *engine,
                              const GuestMemfdSection *s)
@@ -271,7 +265,9 @@ static bool prefault_present(GuestMemfdEngine *engine,
     uint64_t offset = s->offset, to;
     bool more = true;
 
-    while (more && offset < end && !is_interrupted(engine)) {
+    while (more && offset < end &&
+           !guest_memfd_engine_is_interrupted(engine,
+                                              GUEST_MEMFD_ORIGIN_HYPERCALL)) {
         to = present_end(s->block, offset, end);
         more = kvm_guest_memfd_prefault(current_cpu,
                                         s->gpa + offset - s->offset,

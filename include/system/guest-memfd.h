@@ -352,6 +352,15 @@ int guest_memfd_engine_request(GuestMemfdEngine *engine, hwaddr gpa,
 int guest_memfd_engine_share_block(GuestMemfdEngine *engine,
                                    GuestMemfdBlock *block);
 
+/*
+ * guest_memfd_engine_is_interrupted: must a request end, for a stop or a reset
+ * of the VM, or the end of QEMU?  So must a provider that works for it.
+ *
+ * @origin: of the request.  Any thread; see GuestMemfdEngine::interrupted.
+ */
+bool guest_memfd_engine_is_interrupted(GuestMemfdEngine *engine,
+                                       GuestMemfdOrigin origin);
+
 /* BQL held. */
 void guest_memfd_engine_totals(GuestMemfdEngine *engine,
                                GuestMemfdTotals *totals);
