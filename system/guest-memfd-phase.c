@@ -7,6 +7,7 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qemu/lockable.h"
+#include "qemu/rcu.h"
 #include "system/guest-memfd-launch.h"
 #include "guest-memfd-internal.h"
 #include "trace.h"
@@ -59,11 +60,13 @@ int guest_memfd_engine_seal_block(GuestMemfdEngine *engine,
     return 0;
 }
 
+/* A conversion may drop the BQL: RCU keeps blocks that go away meanwhile. */
 int guest_memfd_engine_seal(GuestMemfdEngine *engine, Error **errp)
 {
     GuestMemfdBlock *block;
     int ret = 0;
 
+    RCU_READ_LOCK_GUARD();
     QLIST_FOREACH(block, &engine->blocks, next) {
         ret = guest_memfd_engine_seal_block(engine, block, errp);
         if (ret) {

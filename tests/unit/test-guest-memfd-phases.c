@@ -11,6 +11,7 @@
 #include "qapi/error.h"
 #include "qemu/cutils.h"
 #include "qemu/main-loop.h"
+#include "qemu/rcu.h"
 #include "guest-memfd-launched.h"
 
 static size_t page_size(void)
@@ -80,6 +81,27 @@ static void test_seal_fails(void)
     error_free(err);
     g_assert_true(guest_memfd_block_in_setup(rig->blocks[0]));
     rig_expect_state(rig->blocks[0], "S16");
+    end_launched(rig);
+}
+
+static void expect_blocks_stay(Rig *rig)
+{
+    g_assert_false(bql_locked());
+    g_assert_cmpuint(get_ptr_rcu_reader()->depth, >, 0);
+}
+
+/* The thread that frees blocks which were unplugged may have the BQL then. */
+static void test_seal_sleeps(void)
+{
+    Rig *rig = in_setup(TYPE_RIG_PROVIDER);
+
+    rig->convert_fault = (RigFault) { 0, 1, -EAGAIN, 0 };
+    rig->on_sleep = expect_blocks_stay;
+    g_assert_cmpint(guest_memfd_engine_seal(&rig->engine, &error_abort), ==,
+                    0);
+    g_assert_cmpuint(rig->sleeps, ==, 1);
+    g_assert_cmpuint(get_ptr_rcu_reader()->depth, ==, 0);
+    expect_pages(rig, PAGES, 0, 0);
     end_launched(rig);
 }
 
@@ -284,6 +306,7 @@ int main(int argc, char **argv)
         { "seal", test_seal },
         { "seal/populated", test_seal_populated },
         { "seal/fails", test_seal_fails },
+        { "seal/sleeps", test_seal_sleeps },
         { "seal/others", test_seal_others },
         { "phases", test_phases },
         { "phases/emulated", test_emulated_phases },
