@@ -167,6 +167,7 @@ static int testdev_unmap(GuestMemfdTestdev *s)
 static int testdev_map(GuestMemfdTestdev *s)
 {
     hwaddr len = sizeof(uint64_t);
+    void *pointer;
 
     if (s->mapped) {
         return -EBUSY;
@@ -175,10 +176,16 @@ static int testdev_map(GuestMemfdTestdev *s)
                          MEMTXATTRS_UNSPECIFIED, &s->data, len, false)) {
         return -EFAULT;
     }
-    s->pointer = address_space_map(&address_space_memory, s->gpa, &len, false,
-                                   MEMTXATTRS_UNSPECIFIED);
-    s->mapped = s->pointer;
-    return s->mapped ? 0 : -EFAULT;
+    pointer = address_space_map(&address_space_memory, s->gpa, &len, false,
+                                MEMTXATTRS_UNSPECIFIED);
+    if (len < sizeof(uint64_t)) {
+        /* The bytes are not together in the host's memory. */
+        address_space_unmap(&address_space_memory, pointer, len, false, 0);
+        return -EFAULT;
+    }
+    s->pointer = pointer;
+    s->mapped = true;
+    return 0;
 }
 
 static int testdev_touch(GuestMemfdTestdev *s)

@@ -53,6 +53,25 @@ static void test_map(void)
     gm_quit(qts);
 }
 
+/* The 8 bytes are in two blocks: no pointer reaches both. */
+static void test_map_two_blocks(void)
+{
+    const uint64_t gpa = GM_CELL - GM_PAGE;
+    QTestState *qts = gm_start_cells();
+    uint64_t data;
+
+    gm_set_timeout(qts, 0);
+    g_assert_cmpint(gm_read(qts, GM_CELL - 4, 8, &data), ==, 0);
+    g_assert_cmpint(gm_map(qts, GM_CELL - 4), ==, -EFAULT);
+    g_assert_cmpint(gm_unmap(qts), ==, 0);
+    gm_to_private(qts, gpa, 2 * GM_PAGE);
+    gm_to_shared(qts, gpa, 2 * GM_PAGE);
+    g_assert_cmpint(gm_map(qts, GM_CELL - 8), ==, 0);
+    g_assert_cmpint(to_private(qts, gpa, GM_PAGE), ==, -EAGAIN);
+    g_assert_cmpint(gm_unmap(qts), ==, 0);
+    gm_quit(qts);
+}
+
 /* A retry to the timeout, and other things that happen meanwhile. */
 static void test_map_timeout(void)
 {
@@ -209,6 +228,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
 
     qtest_add_func("/guest-memfd/users/map", test_map);
+    qtest_add_func("/guest-memfd/users/map-two-blocks", test_map_two_blocks);
     qtest_add_func("/guest-memfd/users/map-timeout", test_map_timeout);
     qtest_add_func("/guest-memfd/users/in-flight", test_in_flight);
     qtest_add_func("/guest-memfd/users/in-flight-waits",

@@ -48,7 +48,8 @@
  * UNPIN: drop the reference.
  * MAP: keep a pointer to the 8 bytes at GPA, as a device model does while
  *   its request is under way.  The page cannot become private (-EAGAIN).
- *   -EBUSY if there is a pointer already, -EFAULT for a private page.
+ *   -EBUSY if there is a pointer already, -EFAULT for a private page, and
+ *   where the 8 bytes are not all in one piece of memory.
  * UNMAP: drop the pointer.
  * TOUCH: read DATA through the last pointer, even after UNMAP, as only a
  *   bug does.  Where the host is kept off private memory (KVM in place) a
