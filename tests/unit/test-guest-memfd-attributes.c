@@ -145,12 +145,24 @@ static void test_no_room(void)
     ram_block_attributes_destroy(block.attributes);
 }
 
+/* More pages than 32 bits can count. */
+static void test_huge_block(void)
+{
+    const uint64_t pages = (1ULL << 32) + 1;
+
+    mr.size = int128_make64(pages * page_size());
+    block.attributes = ram_block_attributes_create(&block);
+    g_assert_cmpuint(block.attributes->bitmap_size, ==, pages);
+    ram_block_attributes_destroy(block.attributes);
+}
+
 int main(int argc, char **argv)
 {
     module_call_init(MODULE_INIT_QOM);
     g_test_init(&argc, &argv, NULL);
 
     g_test_add_func("/guest-memfd/attributes/no-room", test_no_room);
+    g_test_add_func("/guest-memfd/attributes/huge-block", test_huge_block);
 
     return g_test_run();
 }
