@@ -12,6 +12,7 @@ ALMOST_PATIENCE = 98
 
 
 async def memory_plug(run):
+    """A backend of each kind: private when it is online."""
     async with run.guest(cmdline='memhp_default_state=offline') as guest:
         for number, kind in enumerate(('ram', 'memfd-private')):
             private = await checks.plug(guest, f'dimm{number}', kind=kind)

@@ -9,6 +9,7 @@ from scenario import disks, is_private
 
 
 async def reboot(run):
+    """Three times: memory is private again."""
     async with run.guest() as guest:
         await disks(run, guest)
         for _ in range(3):
@@ -18,7 +19,7 @@ async def reboot(run):
 
 
 async def system_reset(run):
-    """The user resets the machine while it does I/O."""
+    """Three times, while it does I/O: memory is private again."""
     async with run.guest() as guest:
         for _ in range(3):
             await guest.type('while io /dev/vda 0 4 1; do :; done')
@@ -71,6 +72,7 @@ async def kexec_command(run, guest, cmdline, when=''):
 
 
 async def kexec(run):
+    """Twice: the next kernel finds shared what it must, and goes on."""
     async with run.guest(extra=shared_folder(run)) as guest:
         await disks(run, guest)
         for number in range(2):
@@ -84,7 +86,7 @@ async def kexec(run):
 
 
 async def crash(run):
-    """The kernel crashes, and another one reads its memory."""
+    """The kernel crashes; another one finds its log in the vmcore."""
     marker = os.urandom(16).hex()
     async with run.guest(extra=shared_folder(run),
                          cmdline='crashkernel=192M') as guest:
