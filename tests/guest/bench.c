@@ -3,16 +3,17 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A round has four phases: make private, write a word to each page, make
- * shared, write a word to each page.  With a pattern, some pages are in the
- * wanted state already when a request is made.  With several vCPUs, each has
- * a range of its own and all do the same at the same time; the time of a
- * phase is from the moment when all are ready until all are done.  This is
- * done for all sizes up to count=KIB, each in an area of its own as far as
- * there is room: pages of a size before may be split, or allocated.
+ * A round has five phases: nothing, for the cost of measuring, make private,
+ * write a word to each page, make shared, write a word to each page.  With a
+ * pattern, some pages are in the wanted state already when a request is made.
+ * With several vCPUs, each has a range of its own and all do the same at the
+ * same time; the time of a phase is from when all are ready until all are
+ * done.  This is done for all sizes up to count=KIB, each in an area of its
+ * own as far as there is room: pages of a size before may be split, or
+ * allocated.
  *
- * With pause=on the VM is stopped around each phase, and twice before the
- * first one, so that the host can read its counters; it has to be continued.
+ * With pause=on the VM is stopped around each phase, so that the host can
+ * read its counters; it has to be continued.
  */
 
 #include "guest.h"
@@ -22,7 +23,9 @@
 #define PVPANIC_PORT    0x505
 #define PVPANIC_PANICKED 1
 
-enum phase { TO_PRIVATE, TOUCH_PRIVATE, TO_SHARED, TOUCH_SHARED, PHASES };
+enum phase {
+    NOTHING, TO_PRIVATE, TOUCH_PRIVATE, TO_SHARED, TOUCH_SHARED, PHASES
+};
 
 static const uint64_t sizes[] = {
     4 * KiB, 64 * KiB, 2 * MiB, 64 * MiB, 512 * MiB,
@@ -36,20 +39,21 @@ static unsigned failures;
 
 static unsigned arrived;
 static unsigned passed;
+static uint64_t met;
 
-/* All vCPUs come here; the first one gets the time when they have. */
-static uint64_t meet(unsigned slice)
+/* All vCPUs come here; returns when the last one did. */
+static uint64_t meet(void)
 {
     unsigned round = __atomic_load_n(&passed, __ATOMIC_ACQUIRE);
 
     if (__atomic_add_fetch(&arrived, 1, __ATOMIC_ACQ_REL) == options.vcpus) {
         __atomic_store_n(&arrived, 0, __ATOMIC_RELAXED);
+        met = rdtsc();
         __atomic_store_n(&passed, round + 1, __ATOMIC_RELEASE);
+        smp_wake();
     }
-    while (__atomic_load_n(&passed, __ATOMIC_ACQUIRE) == round) {
-        asm volatile("pause");
-    }
-    return slice ? 0 : rdtsc();
+    smp_wait_while(&passed, round);
+    return met;
 }
 
 /* --- phases -------------------------------------------------------------- */
@@ -92,7 +96,7 @@ static void run_phase(struct range range, enum phase phase)
 {
     if (phase == TO_PRIVATE || phase == TO_SHARED) {
         request(range, phase == TO_PRIVATE);
-    } else {
+    } else if (phase != NOTHING) {
         touch(range);
     }
 }
@@ -137,11 +141,11 @@ static void one_phase(unsigned slice, struct range range, enum phase phase)
     uint64_t start, end;
 
     prepare(range, phase);
-    meet(slice);
+    meet();
     pause_here(slice);
-    start = meet(slice);
+    start = meet();
     run_phase(range, phase);
-    end = meet(slice);
+    end = meet();
     pause_here(slice);
     if (!slice && end - start < ticks[phase]) {
         ticks[phase] = end - start;
@@ -150,19 +154,17 @@ static void one_phase(unsigned slice, struct range range, enum phase phase)
 
 static void report(uint64_t size)
 {
-    say("bench kib=%lu pattern=%s vcpus=%u to-private=%lu touch-private=%lu "
-        "to-shared=%lu touch-shared=%lu", size / KiB,
-        pattern_name(options.pattern), options.vcpus, ticks[TO_PRIVATE],
-        ticks[TOUCH_PRIVATE], ticks[TO_SHARED], ticks[TOUCH_SHARED]);
+    say("bench kib=%lu pattern=%s vcpus=%u nothing=%lu to-private=%lu "
+        "touch-private=%lu to-shared=%lu touch-shared=%lu", size / KiB,
+        pattern_name(options.pattern), options.vcpus, ticks[NOTHING],
+        ticks[TO_PRIVATE], ticks[TOUCH_PRIVATE], ticks[TO_SHARED],
+        ticks[TOUCH_SHARED]);
 }
 
 static void run_round(unsigned slice, struct range range)
 {
     enum phase phase;
 
-    /* The cost of the pauses themselves. */
-    pause_here(slice);
-    pause_here(slice);
     for (phase = 0; phase < PHASES; phase++) {
         one_phase(slice, range, phase);
     }

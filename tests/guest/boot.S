@@ -22,6 +22,7 @@
 #define SEL_DATA            0x10
 #define SEL_CODE32          0x18
 #define STACK_SIZE          0x4000
+#define LAPIC_EOI           0xfee000b0
 #define AP_BASE             0x8000
 #define XEN_ELFNOTE_PHYS32_ENTRY 18
 
@@ -165,6 +166,15 @@ trap_common:
         call    trap_report
 5:      hlt
         jmp     5b
+
+/* smp_wake() of another vCPU: that it came is all. */
+        .globl  wake_stub
+wake_stub:
+        pushq   %rax
+        movl    $LAPIC_EOI, %eax
+        movl    $0, (%rax)
+        popq    %rax
+        iretq
 
         .section .rodata
         .balign 8

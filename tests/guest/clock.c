@@ -14,7 +14,8 @@
 #define PM_HZ           3579545
 #define MEASURE         (PM_HZ / 50)
 #define MEASUREMENTS    5
-#define READS_MAX       200000      /* no timer there: assume 1 GHz */
+#define READS_MAX       200000
+#define READS_STUCK     1000        /* no timer there: assume 1 GHz */
 
 static uint64_t ticks_per_ms = 1000000;
 static uint64_t start;
@@ -29,7 +30,8 @@ static uint64_t measure(void)
     uint32_t from = inl(PM_TIMER), passed = 0;
     unsigned reads = 0;
 
-    while (passed < MEASURE && reads++ < READS_MAX) {
+    while (passed < MEASURE &&
+           reads++ < (passed ? READS_MAX : READS_STUCK)) {
         passed = (inl(PM_TIMER) - from) & PM_MASK;
     }
     tsc = rdtsc() - tsc;
@@ -46,7 +48,7 @@ void clock_init(void)
         return;
     }
     start = rdtsc();
-    for (i = 0; i < MEASUREMENTS; i++) {
+    for (i = 0; i < MEASUREMENTS && least; i++) {
         uint64_t ticks = measure();
 
         least = ticks < least ? ticks : least;

@@ -168,6 +168,8 @@ void fail(struct check *check, const char *what, uint64_t at,
 void guest_exit(bool good) __attribute__((noreturn));
 
 /* trap.c */
+#define VECTOR_WAKE     32
+
 struct trap_frame;
 void trap_report(const struct trap_frame *frame);
 void trap_init(void);
@@ -292,6 +294,8 @@ uint64_t clock_us(void);
 
 /* smp.c */
 unsigned smp_run(unsigned vcpus, void (*run)(unsigned slice));
+void smp_wait_while(const unsigned *word, unsigned value);
+void smp_wake(void);
 uint64_t bounce_buffer(void);
 void ap_main(void);
 
@@ -303,6 +307,7 @@ uint64_t next_generation(void);
 
 /* boot.S */
 extern const char trap_stubs[];
+extern const char wake_stub[];
 extern const char ap_start[], ap_end[];
 extern uint32_t ap_stack_top;
 

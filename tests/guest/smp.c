@@ -12,6 +12,9 @@
 #define SVR_ENABLE      0x1ff
 #define ICR_INIT        0x4500
 #define ICR_STARTUP     0x4600
+#define ICR_OTHERS      0xc4000
+#define PIC_MASK        0x21
+#define PIC_MASK_SECOND 0xa1
 
 #define AP_BASE         0x8000
 #define STACK_SIZE      0x4000
@@ -22,7 +25,7 @@ static char stacks[VCPUS_MAX][STACK_SIZE] __attribute__((aligned(16)));
 static unsigned arrived;
 static unsigned finished;
 static void (*slice_run)(unsigned slice);
-static int go;
+static unsigned go;
 
 /* This vCPU's own, by its APIC ID. */
 uint64_t bounce_buffer(void)
@@ -51,16 +54,36 @@ static void wait_for(unsigned *counter, unsigned value, unsigned us)
     }
 }
 
+/*
+ * Until another vCPU changes it and calls smp_wake().  Halted: a vCPU that
+ * spins takes the host's CPU from those that it waits for.
+ */
+void smp_wait_while(const unsigned *word, unsigned value)
+{
+    while (__atomic_load_n(word, __ATOMIC_ACQUIRE) == value) {
+        /* An interrupt that came before STI ends the HLT after it. */
+        asm volatile("sti; hlt; cli" : : : "memory");
+    }
+}
+
+void smp_wake(void)
+{
+    if (options.vcpus > 1) {
+        lapic_write(LAPIC_ICR_LOW, ICR_OTHERS | VECTOR_WAKE);
+    }
+}
+
 void ap_main(void)
 {
-    unsigned slice = __atomic_add_fetch(&arrived, 1, __ATOMIC_ACQ_REL);
+    unsigned slice;
 
     trap_load();
-    while (!__atomic_load_n(&go, __ATOMIC_ACQUIRE)) {
-        asm volatile("pause");
-    }
+    lapic_write(LAPIC_SVR, SVR_ENABLE);
+    slice = __atomic_add_fetch(&arrived, 1, __ATOMIC_ACQ_REL);
+    smp_wait_while(&go, 0);
     slice_run(slice);
     __atomic_add_fetch(&finished, 1, __ATOMIC_ACQ_REL);
+    smp_wake();
     for (;;) {
         asm volatile("cli; hlt");
     }
@@ -94,6 +117,9 @@ static void start_all(struct check *check, unsigned vcpus)
     unsigned i;
 
     clock_init();
+    /* No interrupts but those of smp_wake(). */
+    outb(PIC_MASK, 0xff);
+    outb(PIC_MASK_SECOND, 0xff);
     for (from = ap_start; from < ap_end; from++) {
         *to++ = *from;
     }
@@ -109,15 +135,17 @@ static void start_all(struct check *check, unsigned vcpus)
 unsigned smp_run(unsigned vcpus, void (*run)(unsigned slice))
 {
     struct check check = { 0 };
+    unsigned done;
 
     slice_run = run;
     if (vcpus > 1) {
         start_all(&check, vcpus);
     }
     __atomic_store_n(&go, 1, __ATOMIC_RELEASE);
+    smp_wake();
     slice_run(0);
-    while (__atomic_load_n(&finished, __ATOMIC_ACQUIRE) < arrived) {
-        asm volatile("pause");
+    while ((done = __atomic_load_n(&finished, __ATOMIC_ACQUIRE)) < arrived) {
+        smp_wait_while(&finished, done);
     }
     tally_add(&check, false);
     return arrived + 1;

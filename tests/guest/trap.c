@@ -1,12 +1,13 @@
 /*
- * Exceptions: none is expected, so report the first one and stop
+ * Exceptions: none is expected, so report the first one and stop.  The one
+ * interrupt is that of smp_wake().
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "guest.h"
 
-#define VECTORS         32
+#define EXCEPTIONS      32
 #define STUB_SIZE       16
 #define SEL_CODE64      0x08
 #define GATE_INTERRUPT  0x8e00
@@ -29,7 +30,7 @@ struct __attribute__((packed)) idt_pointer {
     uint64_t base;
 };
 
-static struct gate idt[VECTORS];
+static struct gate idt[VECTOR_WAKE + 1];
 
 void trap_report(const struct trap_frame *frame)
 {
@@ -48,18 +49,22 @@ void trap_load(void)
     asm volatile("lidt %0" : : "m" (pointer));
 }
 
+static void set_gate(unsigned vector, uint64_t stub)
+{
+    idt[vector].offset_low = stub;
+    idt[vector].selector = SEL_CODE64;
+    idt[vector].flags = GATE_INTERRUPT;
+    idt[vector].offset_mid = stub >> 16;
+    idt[vector].offset_high = stub >> 32;
+}
+
 void trap_init(void)
 {
     unsigned i;
 
-    for (i = 0; i < VECTORS; i++) {
-        uint64_t stub = (uint64_t)trap_stubs + i * STUB_SIZE;
-
-        idt[i].offset_low = stub;
-        idt[i].selector = SEL_CODE64;
-        idt[i].flags = GATE_INTERRUPT;
-        idt[i].offset_mid = stub >> 16;
-        idt[i].offset_high = stub >> 32;
+    for (i = 0; i < EXCEPTIONS; i++) {
+        set_gate(i, (uint64_t)trap_stubs + i * STUB_SIZE);
     }
+    set_gate(VECTOR_WAKE, (uint64_t)wake_stub);
     trap_load();
 }
