@@ -113,7 +113,7 @@ GuestMemfdInfo *qmp_query_guest_memfd(Error **errp)
         info->manager = object_get_canonical_path(OBJECT(manager));
         info->has_in_place = true;
         info->in_place = manager->in_place;
-        fill_engine(info, &manager->engine);
+        fill_engine(info, guest_memfd_engine());
     }
     return info;
 }
