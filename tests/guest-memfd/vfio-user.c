@@ -26,6 +26,7 @@ enum {
 #define FAILED          0x20
 #define CAPABILITIES    "{\"capabilities\":{}}"
 #define CONFIG_SIZE     256
+#define BAR_SIZE        4096    /* it reads as zeros */
 #define BODY_MAX        65536
 
 struct header {
@@ -93,10 +94,15 @@ static int receive(int fd, struct message *message)
     return transfer(fd, message->body, header->size - sizeof(*header), 0);
 }
 
-static size_t read_config(struct message *message)
+static size_t read_region(struct message *message)
 {
     struct access *access = &message->access;
 
+    if (access->region == VFIO_PCI_BAR0_REGION_INDEX &&
+        access->count <= sizeof(uint64_t)) {
+        memset(access + 1, 0, access->count);
+        return sizeof(*access) + access->count;
+    }
     if (access->count > CONFIG_SIZE ||
         access->offset > CONFIG_SIZE - access->count) {
         access->count = 0;
@@ -126,6 +132,11 @@ static size_t answer(struct message *message)
                                     VFIO_REGION_INFO_FLAG_WRITE;
             message->region.size = CONFIG_SIZE;
         }
+        if (message->region.index == VFIO_PCI_BAR0_REGION_INDEX) {
+            message->region.flags = VFIO_REGION_INFO_FLAG_READ |
+                                    VFIO_REGION_INFO_FLAG_WRITE;
+            message->region.size = BAR_SIZE;
+        }
         message->region.argsz = sizeof(message->region);
         message->region.cap_offset = 0;
         message->region.offset = 0;
@@ -135,7 +146,7 @@ static size_t answer(struct message *message)
         message->irq.count = 0;
         return sizeof(message->irq);
     case REGION_READ:
-        return read_config(message);
+        return read_region(message);
     case REGION_WRITE:
         return sizeof(message->access);
     default:
@@ -155,13 +166,17 @@ static int notify_device(const struct message *message,
         return device->unmap ? device->unmap(device->opaque,
                                              message->unmap.iova,
                                              message->unmap.size) : 0;
+    case REGION_READ:
+        return device->read ? device->read(device->opaque,
+                                           message->access.region,
+                                           message->access.offset) : 0;
     default:
         return 0;
     }
 }
 
-/* QEMU has read the header, and waits for the rest, when the server dies. */
-static void die_in_answer(int fd, struct header *header)
+/* QEMU has read the header, and waits for the rest. */
+static void answer_in_part(int fd, struct header *header)
 {
     int unread = 1;
 
@@ -170,7 +185,45 @@ static void die_in_answer(int fd, struct header *header)
         usleep(1000);
     }
     usleep(100000);
-    raise(SIGKILL);
+}
+
+/* Its data look as the answer that QEMU waits for. */
+static void answer_late(int fd, struct header header)
+{
+    struct header late[2] = { header, header };
+
+    late[0].id ^= 0x8000;
+    late[0].size = sizeof(late);
+    late[1].size = sizeof(header);
+    transfer(fd, late, sizeof(late), 1);
+}
+
+static void wait_to_be_killed(void)
+{
+    for (;;) {
+        pause();
+    }
+}
+
+static void end_in_answer(int fd, struct message *message, int how)
+{
+    switch (how) {
+    case VFIO_USER_DIE:
+        answer_in_part(fd, &message->header);
+        raise(SIGKILL);
+        break;
+    case VFIO_USER_STALL:
+        answer_in_part(fd, &message->header);
+        break;
+    case VFIO_USER_LATE:
+        answer_late(fd, message->header);
+        break;
+    case VFIO_USER_DEAF:
+        shutdown(fd, SHUT_RD);
+        transfer(fd, message, message->header.size, 1);
+        break;
+    }
+    wait_to_be_killed();
 }
 
 static void talk(int fd, const struct vfio_user_device *device)
@@ -188,7 +241,9 @@ static void talk(int fd, const struct vfio_user_device *device)
         header->flags = REPLY | (error ? FAILED : 0);
         header->error = error;
         if (error < 0) {
-            die_in_answer(fd, header);
+            header->flags = REPLY;
+            header->error = 0;
+            end_in_answer(fd, &message, error);
         }
         if (!transfer(fd, &message, header->size, 1)) {
             break;

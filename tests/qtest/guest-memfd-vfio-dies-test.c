@@ -4,12 +4,14 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * The server is a process that kills itself when it is asked to map, or to
- * unmap, a certain page, or in its answer to that: it does so in the middle of
- * a conversion.  Without a server nothing is left that uses memory, so that all
- * requests succeed, at once.
+ * unmap, a certain page, or in its answer to that, or stops in the answer, or
+ * takes no more messages: in the middle of a conversion.  Or it does so when
+ * the guest reads from the device.  Without a server nothing is left that uses
+ * memory, so that all requests succeed, at once.
  */
 
 #include "qemu/osdep.h"
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include "guest-memfd-util.h"
 #include "qapi/error.h"
@@ -22,6 +24,8 @@
 #define FATAL           (AREA + SIZE / 2)
 #define REQUESTS        100
 #define LINES_MAX       5
+#define BAR             0
+#define BAR_ADDR        0xe0000000
 
 /* As a guest's ACPI code does it: a bus is selected, a slot ejected. */
 #define PCIHP_EJECT     (0xcc0 + 0x08)
@@ -34,7 +38,8 @@ typedef struct Server {
     char *path;
     pid_t pid;
     bool in_map;                /* or in unmap */
-    bool in_answer;             /* or before it */
+    bool in_read;               /* or in a read of the device's BAR */
+    int how;                    /* as of a callback; 0: before the answer */
     bool converting;            /* all memory was mapped before */
 } Server;
 
@@ -43,10 +48,17 @@ static int die_at(const Server *s, uint64_t iova, uint64_t size)
     if (FATAL - iova >= size) {
         return 0;
     }
-    if (!s->in_answer) {
+    if (!s->how) {
         raise(SIGKILL);
     }
-    return -1;
+    return s->how;
+}
+
+static int server_read(void *opaque, uint32_t region, uint64_t offset)
+{
+    const Server *s = opaque;
+
+    return s->in_read && region == BAR ? s->how : 0;
 }
 
 static int server_map(void *opaque, uint64_t iova, uint64_t size)
@@ -61,14 +73,13 @@ static int server_unmap(void *opaque, uint64_t iova, uint64_t size)
     Server *s = opaque;
 
     s->converting |= iova == AREA;
-    return s->in_map ? 0 : die_at(s, iova, size);
+    return s->in_map || s->in_read ? 0 : die_at(s, iova, size);
 }
 
-static void server_start(Server *s, bool in_map, bool in_answer)
+static void server_start(Server *s)
 {
     int listener;
 
-    *s = (Server) { .in_map = in_map, .in_answer = in_answer };
     s->dir = g_dir_make_tmp("guest-memfd-XXXXXX", NULL);
     g_assert_nonnull(s->dir);
     s->path = g_build_filename(s->dir, "device", NULL);
@@ -79,9 +90,12 @@ static void server_start(Server *s, bool in_map, bool in_answer)
         const struct vfio_user_device callbacks = {
             .map = server_map,
             .unmap = server_unmap,
+            .read = server_read,
             .opaque = s,
         };
 
+        /* A test that fails leaves nothing behind. */
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         _exit(vfio_user_serve(listener, &callbacks));
     }
     close(listener);
@@ -92,6 +106,9 @@ static void server_join(Server *s)
 {
     int status;
 
+    if (s->how && s->how != VFIO_USER_DIE) {
+        kill(s->pid, SIGKILL);
+    }
     g_assert_cmpint(waitpid(s->pid, &status, 0), ==, s->pid);
     g_assert_true(WIFSIGNALED(status));
     g_assert_cmpint(WTERMSIG(status), ==, SIGKILL);
@@ -103,15 +120,16 @@ static void server_join(Server *s)
 
 /* --- the machine ------------------------------------------------------- */
 
-static QTestState *start(const Server *s, const char *log)
+static QTestState *start(const Server *s, const char *options,
+                         const char *log)
 {
     return qtest_initf(GM_MACHINE GM_TESTDEV "-m 16M "
         "-object guest-memfd-manager,id=gmm0,retry-timeout-ms=0 "
         "-object memory-backend-memfd-private,id=ram0,size=16M "
-        "-machine memory-backend=ram0 -device pcie-root-port,id=rp0 "
+        "-machine memory-backend=ram0 -device pcie-root-port,id=rp0,addr=5 "
         "-device '{\"driver\":\"vfio-user-pci\",\"id\":\"dev0\","
-        "\"bus\":\"rp0\",\"socket\":{\"type\":\"unix\","
-        "\"path\":\"%s\"}}' 2>%s", s->path, log);
+        "\"bus\":\"rp0\",%s\"socket\":{\"type\":\"unix\","
+        "\"path\":\"%s\"}}' 2>%s", options, s->path, log);
 }
 
 static void unplug(QTestState *qts)
@@ -148,7 +166,7 @@ static void check_request(QTestState *qts, bool private)
 }
 
 /* No line of QEMU's log may repeat with each request. */
-static void check_log(const char *log)
+static void check_log(const Server *s, const char *log)
 {
     g_autofree char *text = NULL;
     unsigned n = 0;
@@ -160,7 +178,8 @@ static void check_log(const char *log)
     }
     g_test_message("%s", text);
     g_assert_cmpuint(n, <=, LINES_MAX);
-    g_assert_null(strstr(text, "timed out"));
+    g_assert_cmpint(!!strstr(text, "timed out"), ==,
+                    s->how == VFIO_USER_STALL);
     g_assert_null(strstr(text, "can still access"));
     g_assert_null(strstr(text, "cannot use"));
 }
@@ -173,37 +192,131 @@ static void check_running(QTestState *qts)
                                  "running"));
 }
 
-static void test_killed(const void *opaque)
+/* --- the device as the guest sees it ------------------------------------ */
+
+static void write_config(QTestState *qts, unsigned bus, unsigned slot,
+                         unsigned offset, uint32_t value)
 {
-    const bool in_map = g_str_has_prefix(opaque, "map");
-    const bool in_answer = g_str_has_suffix(opaque, "answer");
+    qtest_outl(qts, 0xcf8, 1u << 31 | bus << 16 | slot << 11 | offset);
+    qtest_outl(qts, 0xcfc, value);
+}
+
+static uint32_t read_config(QTestState *qts, unsigned bus, unsigned slot,
+                            unsigned offset)
+{
+    qtest_outl(qts, 0xcf8, 1u << 31 | bus << 16 | slot << 11 | offset);
+    return qtest_inl(qts, 0xcfc);
+}
+
+/* As firmware does it: buses, the root port's window, the BAR, memory. */
+static void map_bar(QTestState *qts)
+{
+    write_config(qts, 0, 5, 0x18, 0x00010100);
+    write_config(qts, 0, 5, 0x20, BAR_ADDR >> 16 | BAR_ADDR);
+    write_config(qts, 0, 5, 0x04, 6);
+    write_config(qts, 1, 0, 0x10, BAR_ADDR);
+    write_config(qts, 1, 0, 0x04, 6);
+}
+
+/* A device that is gone reads as all ones, and writes have no effect. */
+static void use_device_that_is_gone(QTestState *qts)
+{
+    unsigned i;
+
+    for (i = 0; i < REQUESTS; i++) {
+        g_assert_cmphex(qtest_readl(qts, BAR_ADDR), ==, UINT32_MAX);
+        qtest_writel(qts, BAR_ADDR, i);
+        g_assert_cmphex(read_config(qts, 1, 0, 0x40), ==, UINT32_MAX);
+        write_config(qts, 1, 0, 0x40, i);
+    }
+}
+
+/* --- the tests ---------------------------------------------------------- */
+
+static void test_gone(Server *s, const char *options)
+{
     g_autofree char *log = g_strdup_printf("%s/gmem-dies-XXXXXX",
                                            g_get_tmp_dir());
     int fd = g_mkstemp(log);
     QTestState *qts;
-    Server server;
     unsigned i;
 
     g_assert_cmpint(fd, >=, 0);
-    server_start(&server, in_map, in_answer);
-    qts = start(&server, log);
-    if (in_map) {
+    server_start(s);
+    qts = start(s, options, log);
+    map_bar(qts);
+    if (s->in_map || s->in_read) {
         check_request(qts, true);
     }
-    check_request(qts, !in_map);
-    server_join(&server);
-    for (i = 0; i < REQUESTS; i++) {
-        check_request(qts, !in_map ^ !(i & 1));
+    if (s->in_read) {
+        g_assert_cmphex(qtest_readl(qts, BAR_ADDR), ==,
+                        s->how == VFIO_USER_DEAF ? 0 : UINT32_MAX);
+        /* A posted write: nobody waits for it. */
+        qtest_writel(qts, BAR_ADDR, 0);
+    } else {
+        g_assert_cmphex(qtest_readl(qts, BAR_ADDR), ==, 0);
+        check_request(qts, !s->in_map);
     }
+    use_device_that_is_gone(qts);
+    for (i = 0; i < REQUESTS; i++) {
+        check_request(qts, (!s->in_map && !s->in_read) ^ !(i & 1));
+    }
+    server_join(s);
     check_running(qts);
 
     unplug(qts);
     check_request(qts, true);
     check_request(qts, false);
     gm_quit(qts);
-    check_log(log);
+    check_log(s, log);
     unlink(log);
     close(fd);
+}
+
+static void test_killed(const void *opaque)
+{
+    Server server = {
+        .in_map = g_str_has_prefix(opaque, "map"),
+        .how = g_str_has_suffix(opaque, "answer") ? VFIO_USER_DIE : 0,
+    };
+
+    test_gone(&server, "");
+}
+
+/* It stops in the middle of an answer, and QEMU waits no longer than this. */
+static void test_stalls(const void *opaque)
+{
+    Server server = {
+        .in_map = g_str_has_prefix(opaque, "map"),
+        .in_read = g_str_has_prefix(opaque, "read"),
+        .how = VFIO_USER_STALL,
+    };
+
+    test_gone(&server, "\"x-msg-timeout\":1000,");
+}
+
+/* The data of an answer to no request are not taken for messages. */
+static void test_late(void)
+{
+    Server server = { .in_read = true, .how = VFIO_USER_LATE };
+
+    test_gone(&server, "");
+}
+
+/*
+ * QEMU cannot send any more, and does not know yet that the server is gone: a
+ * message that nobody waits for is freed while it is sent.
+ */
+static void test_deaf(const void *opaque)
+{
+    Server server = {
+        .in_map = g_str_has_prefix(opaque, "map"),
+        .in_read = g_str_has_prefix(opaque, "read"),
+        .how = VFIO_USER_DEAF,
+    };
+
+    test_gone(&server, g_str_has_suffix(opaque, "queued") ?
+              "\"x-send-queued\":true," : "");
 }
 
 /* Rather than nothing. */
@@ -212,8 +325,24 @@ static void test_none(void)
     g_test_skip("this QEMU has no vfio-user-pci");
 }
 
+static void add(const char *name, GTestDataFunc test)
+{
+    g_autofree char *path = g_strdup_printf("/guest-memfd/vfio-dies/%s", name);
+
+    qtest_add_data_func(path, name, test);
+}
+
 int main(int argc, char **argv)
 {
+    static const char *const stalls[] = {
+        "map-stalls", "unmap-stalls", "read-stalls",
+    };
+    static const char *const deaf[] = {
+        "map-deaf", "unmap-deaf", "read-deaf", "map-deaf-queued",
+        "unmap-deaf-queued", "read-deaf-queued",
+    };
+    unsigned i;
+
     g_test_init(&argc, &argv, NULL);
 
     if (!qtest_has_device("vfio-user-pci")) {
@@ -226,6 +355,13 @@ int main(int argc, char **argv)
                         test_killed);
     qtest_add_data_func("/guest-memfd/vfio-dies/unmap-answer", "unmap-answer",
                         test_killed);
+    for (i = 0; i < ARRAY_SIZE(stalls); i++) {
+        add(stalls[i], test_stalls);
+    }
+    qtest_add_func("/guest-memfd/vfio-dies/read-late", test_late);
+    for (i = 0; i < ARRAY_SIZE(deaf); i++) {
+        add(deaf[i], test_deaf);
+    }
 
     return g_test_run();
 }
