@@ -165,9 +165,9 @@ unsigned guest_memfd_backoff_us(unsigned n);
 /*
  * GuestMemfdSpan: runs of pages that are converted at once
  *
- * @offset, @end: the first page and the end of the last run, in bytes.  What
- *     is marked in between changes, see guest_memfd_block_mark_changed(); the
- *     other pages are in the wanted state already.
+ * @offset, @end: in bytes.  What is marked in between changes, see
+ *     guest_memfd_block_mark_changed(); the other pages are in the wanted
+ *     state already, which can be the first and the last ones, too.
  * @runs, @bytes: how many there are, and what changes.
  * @failed_offset: of the run that failed, if it is known.
  * @refused: the provider failed, and all is as before.

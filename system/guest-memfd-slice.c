@@ -186,17 +186,37 @@ static void spend(GuestMemfdConversion *c, uint64_t size)
     c->left -= MIN(c->left, MAX(size, least));
 }
 
-/* May the run at @offset be in one span with those before it? */
-static bool joins(const GuestMemfdConversion *c, const GuestMemfdBlock *block,
-                  const GuestMemfdSpan *span, uint64_t offset)
+/* May a span have the pages from @from to @to, which are right already? */
+static bool may_have(const GuestMemfdConversion *c,
+                     const GuestMemfdBlock *block, uint64_t from, uint64_t to)
 {
     const GuestMemfdContentMode mode = span_mode(c, block, false);
-    uint64_t between = span->end, size;
+    uint64_t size;
 
     return !c->by_run && c->engine->provider->spans[c->req->direction][mode] &&
-           offset - span->end <= SPAN_GAP_PAGES * block->page_size &&
+           to - from <= SPAN_GAP_PAGES * block->page_size &&
            /* A request can cover a block twice that is mapped twice. */
-           !guest_memfd_block_next_changed(block, offset, &between, &size);
+           !guest_memfd_block_next_changed(block, to, &from, &size);
+}
+
+/*
+ * To the boundaries of huge pages, if the request covers them: their pages can
+ * be thrown away, and mapped, as a whole.  The pages from @start on, and those
+ * up to @end, are right already.
+ */
+static void widen_span(const GuestMemfdConversion *c,
+                       const GuestMemfdBlock *block, uint64_t start,
+                       uint64_t end, GuestMemfdSpan *span)
+{
+    const uint64_t first = QEMU_ALIGN_DOWN(span->offset, SLICE_ALIGN);
+    const uint64_t last = ROUND_UP(span->end, SLICE_ALIGN);
+
+    if (first >= start && may_have(c, block, first, span->offset)) {
+        span->offset = first;
+    }
+    if (last <= end && may_have(c, block, span->end, last)) {
+        span->end = last;
+    }
 }
 
 static void add_run(GuestMemfdBlock *block, GuestMemfdSpan *span,
@@ -215,6 +235,7 @@ static bool next_span(GuestMemfdConversion *c, GuestMemfdBlock *block,
                       uint64_t *offset, uint64_t end, GuestMemfdSpan *span)
 {
     const bool shared = c->req->direction == GUEST_MEMFD_DIRECTION_TO_SHARED;
+    const uint64_t start = *offset;
     uint64_t run, size;
 
     *span = (GuestMemfdSpan) { };
@@ -224,13 +245,16 @@ static bool next_span(GuestMemfdConversion *c, GuestMemfdBlock *block,
             *offset = end;
             break;
         }
-        if (span->runs && !joins(c, block, span, *offset)) {
+        if (span->runs && !may_have(c, block, span->end, *offset)) {
             break;
         }
         size = cut_run(c, block->page_size, *offset, run);
         add_run(block, span, *offset, size);
         spend(c, size < run ? c->left : size);
         *offset += size;
+    }
+    if (span->runs) {
+        widen_span(c, block, start, *offset, span);
     }
     return span->runs;
 }
@@ -275,7 +299,7 @@ static GuestMemfdTry convert_section(GuestMemfdConversion *c,
     }
     while (left = c->left, next_span(c, block, &offset, end, &span)) {
         ret = convert_span(c, block, &span);
-        if (ret && span.refused && span.runs > 1) {
+        if (ret && span.refused && span.bytes < span.end - span.offset) {
             /* A page that does not change may be in the way of the others. */
             c->by_run = true;
             c->left = left;

@@ -8,6 +8,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/units.h"
 #include "qapi/error.h"
 #include "qemu/bitmap.h"
 #include "qemu/main-loop.h"
@@ -133,10 +134,19 @@ static int fail(Rig *rig, const GuestMemfdBlock *block, uint64_t offset,
     return error;
 }
 
-/*
- * Pages that change, from the first to the last one if the provider takes
- * spans, or a run of the range that failed just before.
- */
+/* Spans begin and end with a page that changes, or where a huge page does. */
+static void assert_no_wider(const GuestMemfdBlock *block, uint64_t offset,
+                            uint64_t end, bool private)
+{
+    const unsigned long last = end / page_size() - 1;
+
+    g_assert(!(offset % (2 * MiB)) ||
+             test_bit(offset / page_size(), block->provider_data) != private);
+    g_assert(!(end % (2 * MiB)) ||
+             test_bit(last, block->provider_data) != private);
+}
+
+/* Pages that change, a span, or a run of the range that failed just before. */
 static void assert_may_convert(const Rig *rig, const GuestMemfdBlock *block,
                                uint64_t offset, uint64_t size, bool private)
 {
@@ -150,8 +160,7 @@ static void assert_may_convert(const Rig *rig, const GuestMemfdBlock *block,
         (spans || size == rig->failed_size)) {
         return;
     }
-    g_assert(test_bit(page, block->provider_data) != private);
-    g_assert(test_bit(end - 1, block->provider_data) != private);
+    assert_no_wider(block, offset, offset + size, private);
     for (; page < end; page++) {
         g_assert((test_bit(page, block->provider_data) != private) ==
                  test_bit(page, block->scratch.changed));

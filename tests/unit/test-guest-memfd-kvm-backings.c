@@ -67,7 +67,7 @@ static void test_span(void)
     g_string_truncate(fake.log, 0);
     g_assert_cmpuint(vm_ask(0, 8, 0), ==, 0);
     fake_expect_log("a: discard shared 1+1\na: discard shared 3+1\n"
-                    "v: to-shared 1+3\na: discard private 1+3\n");
+                    "v: to-shared 0+4\na: discard private 0+4\n");
     g_assert_true(vm_reads(2, 42));
 
     vm_set_page(rig, 2, false, 43);

@@ -9,6 +9,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/units.h"
 #include "system/guest-memfd-internal.h"
 #include "guest-memfd-rig.h"
 
@@ -71,7 +72,7 @@ static void test_to_shared(void)
     g_assert_cmpint(rig_convert(rig, TO_SHARED, 0, 6), ==, 0);
     rig_expect_log(rig, "discard a 1+1 [P]\n"
                         "discard a 4+1 [P]\n"
-                        "convert a 1+4 to-shared preserve [M]\n"
+                        "convert a 0+5 to-shared preserve [M]\n"
                         "populate L0 1+1 [P]\n"
                         "populate L0 4+1 [P]\n");
     rig_expect_state(rig->blocks[0], "S32");
@@ -112,6 +113,41 @@ static void test_gap(void)
                         "populate L0 0+1 [P]\n"
                         "populate L0 9+1 [P]\n"
                         "populate L0 19+1 [P]\n");
+    rig_free(rig);
+}
+
+/* Pages to the boundaries of a huge page, which are right, are in it, too. */
+static void test_huge_page(void)
+{
+    const unsigned huge = 2 * MiB / page_size();
+    Rig *rig = rig_new_simple(2 * huge);
+    GuestMemfdResult result = { };
+    g_autofree char *asked = g_strdup_printf(
+        "convert a %u+%u to-private preserve [P]\n", huge, huge);
+    g_autofree char *mixed = g_strdup_printf(
+        "convert a %u+%u to-private preserve [P]\n", huge + 2, huge - 3);
+
+    memset(rig->engine.provider->spans, true,
+           sizeof(rig->engine.provider->spans));
+    rig_prepare_private(rig, huge - 1, 3);
+    rig_prepare_private(rig, 2 * huge - 1, 1);
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, huge, huge), ==, 0);
+    rig_expect_log(rig, asked);
+
+    /* Not those that the request does not have. */
+    g_assert_cmpint(rig_convert(rig, TO_SHARED, huge + 2, huge - 3), ==, 0);
+    g_string_truncate(rig->log, 0);
+    g_assert_cmpint(rig_convert(rig, TO_PRIVATE, huge + 1, huge - 2), ==, 0);
+    rig_expect_log(rig, mixed);
+
+    /* The one that fails is a page that changes. */
+    g_assert_cmpint(rig_convert(rig, TO_SHARED, huge + 2, huge - 3), ==, 0);
+    rig->engine.provider->offer.how[TO_SHARED]
+        [GUEST_MEMFD_CONTENT_MODE_PRESERVE] = GUEST_MEMFD_REALISATION_REFUSED;
+    rig->convert_fault = (RigFault) { .count = 1, .error = -EIO };
+    g_assert_cmpint(rig_ask(rig, TO_PRIVATE, PRESERVE, huge, huge, &result),
+                    ==, -EIO);
+    g_assert_cmphex(result.offset, ==, (huge + 2) * page_size());
     rig_free(rig);
 }
 
@@ -197,7 +233,7 @@ static void test_by_run(void)
     g_assert_cmpint(rig_convert(rig, TO_SHARED, 0, 6), ==, 0);
     rig_expect_log(rig, "discard a 1+1 [P]\n"
                         "discard a 4+1 [P]\n"
-                        "convert a 1+4 to-shared preserve [M]\n"
+                        "convert a 0+5 to-shared preserve [M]\n"
                         "convert a 1+1 to-private preserve [P]\n"
                         "convert a 4+1 to-private preserve [P]\n"
                         "discard a 1+1 [P]\n"
@@ -260,6 +296,7 @@ int main(int argc, char **argv)
         { "one-call/to-shared", test_to_shared },
         { "one-call/not-taken", test_not_taken },
         { "one-call/gap", test_gap },
+        { "one-call/huge-page", test_huge_page },
         { "one-call/mapped-twice", test_mapped_twice },
         { "one-call/slices", test_slices },
         { "failure/mapped", test_mapped },
