@@ -101,21 +101,147 @@ static int clear_huge_pages(GuestMemfdBlock *block, uint64_t offset,
     return 0;
 }
 
-/* A device may have written to it while the page was private. */
+/* --- what of the shared copy is there ------------------------------------ */
+
+/* Documentation/admin-guide/mm/pagemap.rst of Linux */
+#define PAGEMAP_PRESENT     BIT_ULL(63)
+#define PAGEMAP_SWAPPED     BIT_ULL(62)
+#define PAGEMAP_WINDOW      512
+/* To look at more pages takes longer than to discard what is not there. */
+#define LOOK_PAGES_MAX      128
+
+/*
+ * SharedCopy: what is known of the memory of a span
+ *
+ * @end: of the span.
+ * @known, @known_end: what has been looked at.  In a file it is a hole; of
+ *     other memory @pages has the entries of the page map.
+ */
+typedef struct SharedCopy {
+    const RAMBlock *rb;
+    uint64_t end;
+    uint64_t known, known_end;
+    uint64_t pages[PAGEMAP_WINDOW];
+} SharedCopy;
+
+/* Of this process, for as long as it runs; fails if it changed its user. */
+static int pagemap_fd(void)
+{
+    static gsize opened;
+
+    if (g_once_init_enter(&opened)) {
+        int fd = qemu_open_old("/proc/self/pagemap", O_RDONLY);
+
+        /* Not 0. */
+        g_once_init_leave(&opened, fd + 2);
+    }
+    return (int)opened - 2;
+}
+
+static bool is_known(const SharedCopy *copy, uint64_t offset, uint64_t size)
+{
+    return offset >= copy->known && offset + size <= copy->known_end;
+}
+
+/* Pages of tmpfs that are in swap are data, too. */
+static bool file_has_data(SharedCopy *copy, uint64_t offset, uint64_t size)
+{
+    const RAMBlock *rb = copy->rb;
+    off_t data;
+
+    if (!is_known(copy, offset, size)) {
+        data = lseek(rb->fd, rb->fd_offset + offset, SEEK_DATA);
+        if (data < 0 && errno != ENXIO) {
+            return true;
+        }
+        copy->known = offset;
+        copy->known_end = data < 0 ? copy->end : data - rb->fd_offset;
+    }
+    return !is_known(copy, offset, size);
+}
+
+static bool look_up_pages(SharedCopy *copy, uint64_t offset)
+{
+    const size_t page = qemu_real_host_page_size();
+    const size_t n = MIN((copy->end - offset) / page, PAGEMAP_WINDOW);
+    const off_t first = (uintptr_t)(copy->rb->host + offset) / page;
+    const ssize_t bytes = n * sizeof(*copy->pages);
+
+    if (pread(pagemap_fd(), copy->pages, bytes,
+              first * sizeof(*copy->pages)) != bytes) {
+        return false;
+    }
+    copy->known = offset;
+    copy->known_end = offset + n * page;
+    return true;
+}
+
+/*
+ * mincore() would not do: what is in swap is not in core.  A page without an
+ * entry has never been written to since it was discarded.
+ */
+static bool memory_has_pages(SharedCopy *copy, uint64_t offset, uint64_t size)
+{
+    const size_t page = qemu_real_host_page_size();
+    const uint64_t *entry;
+    uint64_t any = 0;
+    size_t i;
+
+    if (!is_known(copy, offset, size) && !look_up_pages(copy, offset)) {
+        return true;
+    }
+    entry = copy->pages + (offset - copy->known) / page;
+    for (i = 0; i < size / page; i++) {
+        any |= entry[i];
+    }
+    return any & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED);
+}
+
+/*
+ * Can a byte of it be other than zero?  If nobody knows, it can: a private
+ * mapping of a file shows the file where it has no page, and shared memory
+ * without a descriptor may have pages that are not mapped.
+ */
+static bool may_have_bytes(SharedCopy *copy, uint64_t offset, uint64_t size)
+{
+    const bool shared = copy->rb->flags & RAM_SHARED;
+
+    if (size > LOOK_PAGES_MAX * qemu_real_host_page_size() ||
+        shared != (copy->rb->fd >= 0)) {
+        return true;
+    }
+    return shared ? file_has_data(copy, offset, size) :
+                    memory_has_pages(copy, offset, size);
+}
+
+/*
+ * It was thrown away when the page became private, so that there is nothing
+ * to clear; but a device may have written to it since.
+ */
 static int clear_shared_copy(GuestMemfdBlock *block, uint64_t offset,
                              uint64_t size)
 {
-    const bool huge = has_huge_pages(block->ram_block);
+    RAMBlock *rb = block->ram_block;
+    const bool huge = has_huge_pages(rb);
     const uint64_t end = offset + size;
+    SharedCopy copy;
     int ret = 0;
 
+    copy.rb = rb;
+    copy.end = end;
+    copy.known = copy.known_end = 0;
     while (!ret && guest_memfd_block_next_changed(block, end, &offset, &size)) {
-        ret = huge ? clear_huge_pages(block, offset, size) :
-              ram_block_discard_range(block->ram_block, offset, size);
+        if (huge) {
+            ret = clear_huge_pages(block, offset, size);
+        } else if (may_have_bytes(&copy, offset, size)) {
+            ret = ram_block_discard_range(rb, offset, size);
+        }
         offset += size;
     }
     return ret;
 }
+
+/* --- conversions ---------------------------------------------------------- */
 
 /*
  * Throw away the copy that is not used any more, also of pages that were in

@@ -93,6 +93,7 @@ typedef struct FakeKernel {
     const uint64_t *error_offset;   /* in bytes, whatever went wrong */
     unsigned scratch_busy;          /* this many times EAGAIN before that */
     bool cannot_guard;
+    bool really_discards;           /* of a shared copy, no page is left */
     bool small_pages;               /* are what the memory's backend wants */
     int discard_error;              /* of the next fallocate() */
     FakeFault faults[2];

@@ -7,6 +7,7 @@
  */
 
 #include "qemu/osdep.h"
+#include <sys/syscall.h>
 #include <sys/mman.h>
 #include "accel/kvm/kvm-guest-memfd-sigbus.h"
 #include "hw/boards.h"
@@ -214,6 +215,19 @@ int kvm_set_memory_attributes_shared(hwaddr start, uint64_t size)
     return set_addresses(start, size, false);
 }
 
+/* As QEMU does: no page is left. */
+static void throw_away(const FakeMemory *m, uint8_t *host, uint64_t size)
+{
+    if (m->rb.fd >= 0) {
+        /* fallocate() is the fake kernel's. */
+        g_assert_cmpint(syscall(SYS_fallocate, m->rb.fd,
+                                FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                m->rb.fd_offset + (host - m->shared_copy),
+                                size), ==, 0);
+    }
+    g_assert_cmpint(madvise(host, size, MADV_DONTNEED), ==, 0);
+}
+
 static int discard(RAMBlock *rb, uint64_t offset, uint64_t size,
                    bool private_copy)
 {
@@ -226,8 +240,11 @@ static int discard(RAMBlock *rb, uint64_t offset, uint64_t size,
               (unsigned)(offset / page_size()),
               (unsigned)(size / page_size()));
     just_made_private = false;
-    memset(copy + offset, 0,
-           f ? MIN(size, f->progress * page_size()) : size);
+    size = f ? MIN(size, f->progress * page_size()) : size;
+    memset(copy + offset, 0, size);
+    if (fake.really_discards && !private_copy) {
+        throw_away(m, copy + offset, size);
+    }
     return f ? f->error : 0;
 }
 
@@ -252,6 +269,8 @@ FakeMemory *fake_add_two_backings(void)
     m->private_copy = mmap(NULL, size, PROT_READ | PROT_WRITE,
                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     m->rb.page_size = page_size();
+    m->rb.host = m->shared_copy;
+    m->rb.fd = -1;
     return m;
 }
 

@@ -104,6 +104,118 @@ static void test_zero(void)
     vm_free(rig);
 }
 
+/* Each clearing of a page of its own, alone and in a span of two runs. */
+static void expect_cleared(bool third)
+{
+    g_assert_cmpuint(vm_ask(1, 1, PRIVATE), ==, 0);
+    g_assert_cmpuint(vm_ask(3, 1, PRIVATE), ==, 0);
+    if (third) {
+        *shared_copy(3) = 0x5a;
+    }
+    g_string_truncate(fake.log, 0);
+    g_assert_cmpuint(vm_ask(0, 8, 0), ==, 0);
+    fake_expect_log(third ? "a: discard shared 3+1\nv: to-shared 0+4\n"
+                            "a: discard private 0+4\n" :
+                            "v: to-shared 0+4\na: discard private 0+4\n");
+    g_assert_true(vm_reads(1, 0));
+    g_assert_true(vm_reads(2, 42));
+    g_assert_true(vm_reads(3, 0));
+}
+
+/* What is not there is not thrown away. */
+static void test_absent(void)
+{
+    Rig *rig = new_launched();
+
+    vm_set_page(rig, 2, true, 42);
+    fake.really_discards = true;
+    expect_cleared(false);
+    expect_cleared(true);
+    /* It may have been written to the disk: it is there, too. */
+    g_assert_cmpuint(vm_ask(1, 1, PRIVATE), ==, 0);
+    *shared_copy(1) = 0x5a;
+    g_assert_cmpint(madvise(shared_copy(1), page_size(), MADV_PAGEOUT), ==, 0);
+    g_assert_cmpuint(vm_ask(1, 1, 0), ==, 0);
+    g_assert_true(vm_reads(1, 0));
+    vm_check(rig);
+    vm_free(rig);
+}
+
+/* Give the memory of the first block, from the second page of a file on. */
+static int share_file(Rig *rig)
+{
+    const size_t size = FAKE_PAGES * page_size();
+    FakeMemory *m = &fake.memories[0];
+    int fd = qemu_memfd_create("shared", size + page_size(), false, 0, 0,
+                               &error_abort);
+
+    g_assert(mmap(m->shared_copy, size, PROT_READ | PROT_WRITE,
+                  MAP_SHARED | MAP_FIXED, fd, page_size()) == m->shared_copy);
+    m->rb.fd = fd;
+    m->rb.fd_offset = page_size();
+    m->rb.flags = RAM_SHARED;
+    fake.really_discards = true;
+    return fd;
+}
+
+/* Another process may have written to it: no page of it is mapped here. */
+static void test_absent_file(void)
+{
+    Rig *rig = new_launched();
+    const uint64_t word = 0x5a;
+    int fd = share_file(rig);
+
+    vm_set_page(rig, 2, true, 42);
+    expect_cleared(false);
+    expect_cleared(true);
+    g_assert_cmpuint(vm_ask(1, 1, PRIVATE), ==, 0);
+    g_assert_cmpint(pwrite(fd, &word, sizeof(word), 2 * page_size()), ==,
+                    sizeof(word));
+    g_assert_cmpuint(vm_ask(1, 1, 0), ==, 0);
+    g_assert_true(vm_reads(1, 0));
+    vm_check(rig);
+    vm_free(rig);
+    close(fd);
+}
+
+/* Nobody can say what is there. */
+static void test_absent_unknown(void)
+{
+    Rig *rig = new_launched();
+    const char *said = "a: discard shared 1+1\nv: to-shared 1+1\n"
+                       "a: discard private 1+1\n";
+    int fd = share_file(rig), pipes[2];
+
+    /* A private mapping of a file. */
+    fake.memories[0].rb.flags = 0;
+    g_assert_cmpuint(vm_ask(1, 1, PRIVATE), ==, 0);
+    g_string_truncate(fake.log, 0);
+    g_assert_cmpuint(vm_ask(1, 1, 0), ==, 0);
+    fake_expect_log(said);
+
+    /* Shared memory without a file. */
+    fake.memories[0].rb.flags = RAM_SHARED;
+    fake.memories[0].rb.fd = -1;
+    g_assert_cmpuint(vm_ask(1, 1, PRIVATE), ==, 0);
+    g_string_truncate(fake.log, 0);
+    g_assert_cmpuint(vm_ask(1, 1, 0), ==, 0);
+    fake_expect_log(said);
+
+    /* A file that cannot be asked. */
+    g_assert_cmpint(pipe(pipes), ==, 0);
+    fake.really_discards = false;
+    fake.memories[0].rb.fd = pipes[0];
+    g_assert_cmpuint(vm_ask(1, 1, PRIVATE), ==, 0);
+    g_string_truncate(fake.log, 0);
+    g_assert_cmpuint(vm_ask(1, 1, 0), ==, 0);
+    fake_expect_log(said);
+    close(pipes[0]);
+    close(pipes[1]);
+    close(fd);
+    vm_check(rig);
+    vm_free(rig);
+}
+
 /* Huge pages were allocated in advance, and stay: they are cleared. */
 static void test_huge_pages(void)
 {
@@ -335,6 +447,9 @@ int main(int argc, char **argv)
         { "copies", test_two_backings },
         { "span", test_span },
         { "zero", test_zero },
+        { "absent", test_absent },
+        { "absent-file", test_absent_file },
+        { "absent-unknown", test_absent_unknown },
         { "huge-pages", test_huge_pages },
         { "huge-pages-absent", test_huge_pages_absent },
         { "mapped-twice", test_mapped_twice },
