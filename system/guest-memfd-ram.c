@@ -54,6 +54,15 @@ static bool adopt(RAMBlock *rb, GuestMemfdBlock *block, Error **errp)
            guest_memfd_block_seal_late(block, errp);
 }
 
+/* The provider is told first: the address may be somebody else's after. */
+static void free_unused(GuestMemfdBlock *block)
+{
+    GuestMemfdBlock memory = *block;
+
+    guest_memfd_block_free(block);
+    guest_memfd_block_unmap(&memory);
+}
+
 /* On failure the block is as it was. */
 bool guest_memfd_ram_block_adopt(RAMBlock *rb, Error **errp)
 {
@@ -81,8 +90,7 @@ bool guest_memfd_ram_block_adopt(RAMBlock *rb, Error **errp)
         return true;
     }
 
-    guest_memfd_block_unmap(block);
-    guest_memfd_block_free(block);
+    free_unused(block);
     g_clear_pointer(&rb->attributes, ram_block_attributes_destroy);
     rb->host = before.host;
     rb->guest_memfd = before.guest_memfd;

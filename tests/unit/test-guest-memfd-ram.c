@@ -8,6 +8,7 @@
  */
 
 #include "qemu/osdep.h"
+#include <sys/mman.h>
 #include "hw/core/cpu.h"
 #include "qapi/error.h"
 #include "qapi/error-internal.h"
@@ -120,6 +121,36 @@ static void expect_refused(const char *text, const char *remedy)
     g_assert_cmpint(block.guest_memfd, ==, -1);
     g_assert_cmpint(fake_ram.discards_required, ==, 0);
     g_assert_true(QLIST_EMPTY(&fake_ram.rig->engine.blocks));
+}
+
+static void (*emulated_free)(GuestMemfdProvider *provider,
+                             GuestMemfdBlock *block);
+static unsigned freed_mapped;
+
+static void free_mapped(GuestMemfdProvider *provider, GuestMemfdBlock *block)
+{
+    unsigned char present;
+
+    freed_mapped += !mincore(block->host, qemu_real_host_page_size(),
+                             &present);
+    emulated_free(provider, block);
+}
+
+/* A provider may guard the addresses, which are somebody else's then. */
+static void test_freed_mapped(void)
+{
+    GuestMemfdProviderClass *pc;
+
+    start(TYPE_GUEST_MEMFD_PROVIDER_EMULATED);
+    pc = GUEST_MEMFD_PROVIDER_GET_CLASS(fake_ram.rig->engine.provider);
+    emulated_free = pc->block_free;
+    pc->block_free = free_mapped;
+    fake_ram.no_attributes = true;
+    g_assert_false(guest_memfd_ram_block_init(&block, NULL));
+    fake_ram.no_attributes = false;
+    pc->block_free = emulated_free;
+    g_assert_cmpuint(freed_mapped, ==, 1);
+    end();
 }
 
 /* Nothing is left of a block that could not be made. */
@@ -376,6 +407,7 @@ int main(int argc, char **argv)
         { "init", test_init },
         { "not-ours", test_not_ours },
         { "refused", test_refused },
+        { "freed-mapped", test_freed_mapped },
         { "backend-waits", test_backend_waits },
         { "backend-kept", test_backend_kept },
         { "two-backings", test_two_backings },
