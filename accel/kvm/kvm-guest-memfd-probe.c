@@ -23,7 +23,15 @@ typedef struct Scratch {
     KvmGuestMemfdKernel *kernel;
     int fd;
     uint8_t *bytes;                 /* of one page */
+    bool unknown;                   /* a call failed for want of resources */
 } Scratch;
+
+/* These errors are the host's of this moment, and say nothing of KVM. */
+static int note(Scratch *s, int ret)
+{
+    s->unknown |= ret == -EMFILE || ret == -ENFILE || ret == -ENOMEM;
+    return ret;
+}
 
 /* --- what the kernel claims -------------------------------------------- */
 
@@ -70,14 +78,15 @@ static bool claims_huge_pages(KvmGuestMemfdKernel *kernel)
 static bool fill(Scratch *s, uint8_t byte)
 {
     memset(s->bytes, byte, qemu_real_host_page_size());
-    return !s->kernel->write(s->kernel, s->bytes);
+    return !note(s, s->kernel->write(s->kernel, s->bytes));
 }
 
 static bool holds(Scratch *s, uint8_t byte)
 {
     const size_t size = qemu_real_host_page_size();
 
-    return !s->kernel->read(s->kernel, s->bytes) && s->bytes[0] == byte &&
+    return !note(s, s->kernel->read(s->kernel, s->bytes)) &&
+           s->bytes[0] == byte &&
            !memcmp(s->bytes, s->bytes + 1, size - 1);
 }
 
@@ -90,13 +99,13 @@ static int set_page(Scratch *s, GuestMemfdDirection direction, uint64_t flags)
         .flags = flags,
     };
 
-    return s->kernel->set_attributes(s->kernel, s->fd, &attributes);
+    return note(s, s->kernel->set_attributes(s->kernel, s->fd, &attributes));
 }
 
 /* QEMU can access a page if it is shared, and only then. */
 static bool looks_like(Scratch *s, GuestMemfdDirection direction)
 {
-    return s->kernel->read(s->kernel, s->bytes) ==
+    return note(s, s->kernel->read(s->kernel, s->bytes)) ==
            (direction == TO_PRIVATE ? -EFAULT : 0);
 }
 
@@ -196,7 +205,7 @@ static const char *why_not_convertible(Scratch *s, bool claimed,
 {
     int ret;
 
-    if (s->kernel->map(s->kernel, s->fd) || !fill(s, 0x5a) ||
+    if (note(s, s->kernel->map(s->kernel, s->fd)) || !fill(s, 0x5a) ||
         !holds(s, 0x5a)) {
         return "KVM cannot map guest_memfd memory that starts shared";
     }
@@ -227,6 +236,15 @@ static const char *why_no_scratch(bool claimed, int error)
     return "KVM cannot create guest_memfd memory that starts shared";
 }
 
+static KvmGuestMemfdProbe not_known_now(void)
+{
+    return (KvmGuestMemfdProbe) {
+        .unknown = true,
+        .why = "KVM cannot be asked now: too few file descriptors, or too "
+               "little memory",
+    };
+}
+
 KvmGuestMemfdProbe kvm_guest_memfd_probe_kernel(KvmGuestMemfdKernel *kernel)
 {
     g_autofree uint8_t *bytes = g_malloc(qemu_real_host_page_size());
@@ -242,9 +260,9 @@ KvmGuestMemfdProbe kvm_guest_memfd_probe_kernel(KvmGuestMemfdKernel *kernel)
     claimed = claims_in_place(kernel);
     s.fd = kernel->create(kernel, GUEST_MEMFD_FLAG_MMAP |
                                   GUEST_MEMFD_FLAG_INIT_SHARED);
-    if (s.fd < 0) {
+    if (note(&s, s.fd) < 0) {
         probe.why = why_no_scratch(claimed, s.fd);
-        return probe;
+        return s.unknown ? not_known_now() : probe;
     }
     probe.why = why_not_convertible(&s, claimed, &probe.keeps_bytes);
     probe.in_place = !probe.why;
@@ -253,5 +271,5 @@ KvmGuestMemfdProbe kvm_guest_memfd_probe_kernel(KvmGuestMemfdKernel *kernel)
         probe.huge_pages = claims_huge_pages(kernel);
     }
     kernel->close(kernel, s.fd);
-    return probe;
+    return s.unknown ? not_known_now() : probe;
 }

@@ -35,6 +35,8 @@ typedef struct KvmGuestMemfdKernel {
  *     sent to it.
  * @huge_pages: a guest_memfd may ask for them.
  * @keeps_bytes: without flags, bytes were the same after both directions.
+ * @unknown: the host was short of file descriptors or memory: nothing else is
+ *     set, and KVM has to be asked again.
  * @why: for people; says what was missing, or did not match.
  */
 typedef struct KvmGuestMemfdProbe {
@@ -42,6 +44,7 @@ typedef struct KvmGuestMemfdProbe {
     uint64_t modes[GUEST_MEMFD_DIRECTION__MAX];
     bool huge_pages;
     bool keeps_bytes;
+    bool unknown;
     const char *why;
 } KvmGuestMemfdProbe;
 

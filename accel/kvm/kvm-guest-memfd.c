@@ -346,13 +346,21 @@ static void set_offer(KvmGuestMemfdInPlace *s, const KvmGuestMemfdProbe *probe)
     }
 }
 
-/* The offer may change with the phase: probe again. */
+/*
+ * The offer may change with the phase: probe again.  Where that is not possible
+ * now the last offer stays until the next phase: KVM refuses what it cannot do.
+ */
 static void in_place_phase_changed(GuestMemfdProvider *provider,
                                    GuestMemfdPhase phase)
 {
     KvmGuestMemfdProbe probe = kvm_guest_memfd_probe_kernel(
         kvm_guest_memfd_kernel());
 
+    if (probe.unknown) {
+        warn_report("guest-memfd-manager: what is offered from now on is not "
+                    "known, and stays as it was: %s", probe.why);
+        return;
+    }
     set_offer(GUEST_MEMFD_PROVIDER_KVM_IN_PLACE(provider), &probe);
     if (!probe.in_place) {
         warn_report_once("guest-memfd-manager: %s any more", probe.why);
@@ -400,6 +408,15 @@ GuestMemfdProvider *kvm_guest_memfd_provider_new(OnOffAuto in_place,
     const KvmGuestMemfdProbe *probe = &kvm_guest_memfd.probe;
     bool possible = probe->in_place;
 
+    /* The choice is for good, and would be a guess. */
+    if (probe->unknown && in_place != ON_OFF_AUTO_OFF) {
+        error_setg(errp, "guest-memfd-manager: whether memory can be converted "
+                   "in place is not known: %s", probe->why);
+        error_append_hint(errp, "Start QEMU again, with a higher limit of open "
+                          "files (ulimit -n) if that is used up, or use "
+                          "in-place=off.\n");
+        return NULL;
+    }
     if (in_place == ON_OFF_AUTO_ON && !possible) {
         error_setg(errp, "guest-memfd-manager: in-place=on, but %s",
                    probe->why);

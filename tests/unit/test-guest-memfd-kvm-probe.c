@@ -141,7 +141,7 @@ static void break_linux_7_3_collision(void)
 
 static void break_create(void)
 {
-    fake.create_error = -EMFILE;
+    fake.create_error = -EPERM;
 }
 
 static void break_map(void)
@@ -313,6 +313,35 @@ static void test_kernels(void)
     }
 }
 
+/*
+ * A host that is short of something at that moment says nothing of its KVM:
+ * the choice, which is for good, is not made.
+ */
+static void test_short(void)
+{
+    static const int errors[] = { -EMFILE, -ENFILE, -ENOMEM };
+    const char *not_known = "guest-memfd-manager: whether memory can be "
+        "converted in place is not known: KVM cannot be asked now: too few "
+        "file descriptors, or too little memory";
+    const char *remedy = "Start QEMU again, with a higher limit of open files "
+        "(ulimit -n) if that is used up, or use in-place=off.\n";
+    unsigned i;
+
+    for (i = 0; i < 2 * ARRAY_SIZE(errors); i++) {
+        fake_in_place(BOTH, FLAG_PRESERVE);
+        *(i & 1 ? &fake.create_error : &fake.scratch_error) = errors[i / 2];
+        g_assert_false(vm_init(true));
+        expect_error(ON_OFF_AUTO_AUTO, not_known, remedy);
+        expect_error(ON_OFF_AUTO_ON, not_known, remedy);
+        expect_provider(ON_OFF_AUTO_OFF,
+                        GUEST_MEMFD_PROVIDER_TYPE_KVM_TWO_BACKINGS,
+                        "KVM cannot be asked now: too few file descriptors, "
+                        "or too little memory");
+        g_assert_cmpint(fcntl(fake.scratch, F_GETFD), ==, -1);
+        fake_end();
+    }
+}
+
 /* The number is known, or not, or belongs to another capability. */
 static void test_numbers(void)
 {
@@ -410,6 +439,7 @@ int main(int argc, char **argv)
         { "not-asked", test_not_asked },
         { "fatal", test_fatal },
         { "kernels", test_kernels },
+        { "short", test_short },
         { "numbers", test_numbers },
         { "unknown-file-flags", test_unknown_file_flags },
         { "busy", test_busy },

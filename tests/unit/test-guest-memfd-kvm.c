@@ -253,6 +253,26 @@ static void test_launched_without_kvm(void)
     vm_free(rig);
 }
 
+/* A host that is short of descriptors withdraws nothing; the next phase asks */
+static void test_launched_short(void)
+{
+    static const int errors[] = { -EMFILE, -ENFILE, -ENOMEM };
+    unsigned i;
+
+    for (i = 0; i < ARRAY_SIZE(errors); i++) {
+        Rig *rig = vm_new_in_place(FLAG_ZERO, FLAG_PRESERVE);
+
+        fake.create_error = errors[i];
+        guest_memfd_engine_set_phase(&rig->engine, GUEST_MEMFD_PHASE_FINAL);
+        expect_offer(rig, "DZ-D-P");
+        fake.create_error = 0;
+        fake.modes[TO_PRIVATE] = 0;
+        guest_memfd_engine_set_phase(&rig->engine, GUEST_MEMFD_PHASE_RUNNING);
+        expect_offer(rig, "DZ-D--");
+        vm_free(rig);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -269,6 +289,7 @@ int main(int argc, char **argv)
     g_test_add_func("/guest-memfd/kvm/launched", test_launched);
     g_test_add_func("/guest-memfd/kvm/launched/meanwhile",
                     test_launched_meanwhile);
+    g_test_add_func("/guest-memfd/kvm/launched/short", test_launched_short);
     g_test_add_func("/guest-memfd/kvm/launched/without-kvm",
                     test_launched_without_kvm);
 
