@@ -87,7 +87,8 @@ static bool remap_page(const Guard *guard, uintptr_t at)
     void *host = (void *)at;
 
     if (mmap(host, page, PROT_READ | PROT_WRITE,
-             MAP_SHARED | MAP_FIXED | MAP_NORESERVE, guard->fd,
+             MAP_SHARED | MAP_FIXED | MAP_NORESERVE,
+             qatomic_read(&guard->fd),
              at - guard->host) == MAP_FAILED) {
         return false;
     }
@@ -102,8 +103,8 @@ static bool remap_page(const Guard *guard, uintptr_t at)
 /* Fails with EFAULT, and not with a signal, if the page is private. */
 static bool is_shared(const Guard *guard, uintptr_t at, size_t page)
 {
-    void *probe = mmap(NULL, page, PROT_READ, MAP_SHARED, guard->fd,
-                       at - guard->host);
+    void *probe = mmap(NULL, page, PROT_READ, MAP_SHARED,
+                       qatomic_read(&guard->fd), at - guard->host);
     bool shared;
 
     if (probe == MAP_FAILED) {
@@ -303,6 +304,19 @@ void kvm_guest_memfd_unguard(void *host)
             forget_faulted((uintptr_t)host, guards[i].size);
         }
     }
+}
+
+/*
+ * An access that faults before all of @fd is mapped gets its page of @fd, which
+ * that mapping replaces; one that the handler had begun with the old file, too.
+ */
+int kvm_guest_memfd_guard_file(void *host, int fd)
+{
+    Guard *guard = find_guard((uintptr_t)host);
+    int old = guard->fd;
+
+    qatomic_set(&guard->fd, fd);
+    return old;
 }
 
 int kvm_guest_memfd_remap(void *host, uint64_t size)

@@ -18,6 +18,13 @@ bool kvm_guest_memfd_guard(int fd, void *host, uint64_t size, bool dump,
 void kvm_guest_memfd_unguard(void *host);
 
 /*
+ * kvm_guest_memfd_guard_file: @fd is about to be mapped at @host instead of
+ * the file that is guarded, which is returned: no access is without a guard.
+ * All of @fd is shared.  BQL held.
+ */
+int kvm_guest_memfd_guard_file(void *host, int fd);
+
+/*
  * kvm_guest_memfd_remap: pages are shared again: map the memory of those that
  * an access faulted on while they were private.  Others do not change.
  *

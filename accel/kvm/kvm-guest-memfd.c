@@ -132,16 +132,18 @@ static void in_place_block_free(GuestMemfdProvider *provider,
 static bool in_place_block_rebind(GuestMemfdProvider *provider,
                                   GuestMemfdBlock *block, Error **errp)
 {
-    int fd = create_file(block, errp);
+    int fd = create_file(block, errp), old;
 
     if (fd < 0) {
         return false;
     }
-    /* The guard uses the old file, which is closed then. */
-    kvm_guest_memfd_unguard(block->host);
-    return guest_memfd_block_remap(block, fd, errp) &&
-           kvm_guest_memfd_guard(fd, block->host, block->size,
-                                 is_dumped(block), errp);
+    /* First: the old file is closed when the new one is mapped. */
+    old = kvm_guest_memfd_guard_file(block->host, fd);
+    if (!guest_memfd_block_remap(block, fd, errp)) {
+        kvm_guest_memfd_guard_file(block->host, old);
+        return false;
+    }
+    return true;
 }
 
 static uint64_t mode_flag(GuestMemfdContentMode mode)

@@ -314,6 +314,20 @@ void kvm_guest_memfd_unguard(void *host)
     guarded(host)->host = NULL;
 }
 
+int kvm_guest_memfd_guard_file(void *host, int fd)
+{
+    FakeMemory *m = &fake.memories[0];
+    int old = guarded(host)->fd;
+
+    guarded(host)->host = NULL;
+    while (m->fd != fd) {
+        m++;
+        g_assert_true(m < fake.memories + fake.n_memories);
+    }
+    m->host = host;
+    return old;
+}
+
 int kvm_guest_memfd_remap(void *host, uint64_t size)
 {
     const FakeFault *f = fake_take_fault(TO_SHARED);

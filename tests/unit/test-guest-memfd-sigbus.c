@@ -499,6 +499,37 @@ static void test_memory_error(void)
     end(&m);
 }
 
+/* Between the guard of the new file and its mapping an access survives. */
+static void test_new_file(void)
+{
+    Memory m = start(PAGES);
+    Memory new = { .fd = qemu_memfd_create("new", m.size, false, 0, 0,
+                                           &error_abort) };
+    const uint8_t byte = 0x5a;
+    uint8_t kept = 0;
+
+    g_assert_cmpint(pwrite(new.fd, &byte, 1, LAST * PAGE), ==, 1);
+    set_shared(&m, 0);
+    g_assert_cmphex(*page_at(&m, 0), ==, 0);
+    g_assert_cmpint(kvm_guest_memfd_guard_file(m.host, new.fd), ==, m.fd);
+    g_assert_cmphex(*page_at(&m, LAST), ==, byte);
+
+    /* As guest_memfd_block_remap() does it. */
+    g_assert(mmap(m.host, m.size, PROT_READ | PROT_WRITE,
+                  MAP_SHARED | MAP_FIXED, new.fd, 0) == m.host);
+    close(m.fd);
+    m.fd = new.fd;
+    *page_at(&m, 0) = byte;
+    set_shared(&m, 0);
+    g_assert_cmphex(*page_at(&m, 0), ==, 0);
+    set_shared(&m, PAGES);
+    g_assert_cmpint(kvm_guest_memfd_remap(m.host, m.size), ==, 0);
+    *page_at(&m, 0) = byte;
+    g_assert_cmpint(pread(m.fd, &kept, 1, 0), ==, 1);
+    g_assert_cmphex(kept, ==, byte);
+    end(&m);
+}
+
 int main(int argc, char **argv)
 {
     const struct sigaction action = {
@@ -532,6 +563,7 @@ int main(int argc, char **argv)
     g_test_add_func("/guest-memfd/sigbus/old-default", test_old_default);
     g_test_add_func("/guest-memfd/sigbus/old-ignore", test_old_ignore);
     g_test_add_func("/guest-memfd/sigbus/memory-error", test_memory_error);
+    g_test_add_func("/guest-memfd/sigbus/new-file", test_new_file);
 
     return g_test_run();
 }
