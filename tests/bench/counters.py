@@ -30,13 +30,13 @@ async def show(machine):
 class Paused(Inner):
     """A guest with pause=on; it stops before and after each phase."""
 
-    def __init__(self, machine, words, trace=True):
-        super().__init__(machine, 1, 1, '')
+    def __init__(self, machine, words, vcpus=1, trace=True):
+        super().__init__(machine, 1, vcpus, '')
         extra = list(PAUSE)
         for event in IOCTLS if trace else ():
             extra += ['-trace', event]
         self.command = f'rm -f {TRACE}; : >{TRACE}; ' + machine.guest(
-            f'cases=bench pause=on {words}',
+            f'cases=bench pause=on {words}', vcpus=vcpus,
             extra=[*extra, '-D', TRACE]) + ' &'
 
     def with_sampler(self, command):
@@ -73,21 +73,21 @@ def differences(counted):
             for phase, pair in zip(rig.PHASES, pairs[1:])}
 
 
-async def one_size(setting, kib):
+async def one_size(setting, kib, vcpus):
     """What each phase of the last round adds to the counters."""
     async with rig.Machine(setting) as machine:
-        guest = Paused(machine, f'only={kib} count={kib} rounds=1')
+        guest = Paused(machine, f'only={kib} count={kib} rounds=1', vcpus)
         async with guest:
             async for counted in guest.rounds():
                 phases = differences(counted)
             await guest.end()
-    return {'setting': setting, 'kib': kib, **phases}
+    return {'setting': setting, 'kib': kib, 'vcpus': vcpus, **phases}
 
 
 async def count(setting):
     rows = []
-    for kib in (4, 2048):
-        rows.append(await one_size(setting, kib))
+    for kib, vcpus in ((4, 1), (2048, 1), (2048, 4), (65536, 4)):
+        rows.append(await one_size(setting, kib, vcpus))
         print(rows[-1], file=sys.stderr, flush=True)
     return rows
 
@@ -96,7 +96,7 @@ async def used(machine, kib):
     """The most memory that a guest which uses so much of it takes."""
     before = (await show(machine))['free']
     least = before
-    guest = Paused(machine, f'only={kib} count={kib} rounds=1', False)
+    guest = Paused(machine, f'only={kib} count={kib} rounds=1', trace=False)
     async with guest:
         async for counted in guest.rounds():
             least = min(least, *(now['free'] for now in counted))

@@ -31,10 +31,15 @@ SETTINGS = {
     'zero': ('content-modes', OURS, 'zero'),
     'preserve': ('content-modes', OURS, 'preserve'),
     'default': ('content-modes', OURS, 'default'),
+    'in-place+huge': ('in-place+huge', OURS, 'auto'),
+    'zero+huge': ('content-modes+huge', OURS, 'zero'),
+    'preserve+huge': ('content-modes+huge', OURS, 'preserve'),
 }
 PHASES = ('to-private', 'touch-private', 'to-shared', 'touch-shared')
-# A debugging aid, and memory that is always in the same place.
-PARAMETERS = ('kvm.gmem_scramble=0', 'nokaslr', 'norandmaps')
+# A debugging aid, memory that is always in the same place, and vCPUs of which
+# none spins before it sleeps: the rig has one CPU.
+PARAMETERS = ('kvm.gmem_scramble=0', 'nokaslr', 'norandmaps',
+              'kvm.halt_poll_ns=0')
 ICOUNT = ('-icount', 'shift=0,sleep=off')
 
 
@@ -43,9 +48,14 @@ SIZES = {4: '4 KiB', 64: '64 KiB', 2048: '2 MiB', 65536: '64 MiB',
 
 
 def row(setting, record):
-    phases = {phase: int(record[phase]) for phase in PHASES}
+    """Of one vCPU: without the cost of meeting the others, its share."""
+    vcpus = int(record['vcpus'])
+    nothing = int(record['nothing']) if vcpus > 1 else 0
+    phases = {phase: (int(record[phase]) - nothing) // vcpus
+              for phase in PHASES}
     return {'setting': setting, 'kib': int(record['kib']),
-            'pattern': record['pattern'], **phases, 'round-trip': sum(phases.values())}
+            'pattern': record['pattern'], 'vcpus': vcpus, **phases,
+            'round-trip': sum(phases.values())}
 
 
 def case_of(one):
@@ -53,6 +63,8 @@ def case_of(one):
     words = [SIZES[one['kib']]]
     if one['pattern'] != 'uniform':
         words.append(one['pattern'])
+    if one['vcpus'] > 1:
+        words.append(f'{one["vcpus"]} vCPUs')
     return ', '.join(words)
 
 
@@ -74,17 +86,17 @@ class Machine(l1.L1):
         self.name = name
         _, self.inner, self.policy = SETTINGS[name]
 
-    def guest(self, words, memory='1056M', extra=()):
+    def guest(self, words, memory='1056M', vcpus=1, extra=()):
         """The command that runs the bare-metal guest."""
         argv = [self.inner, '-accel', 'kvm', '-L', '/firmware',
-                '-m', memory,
+                '-m', memory, '-smp', str(vcpus),
                 '-object', 'sw-protected-guest,id=cgs0', '-machine',
                 'q35,smm=off,confidential-guest-support=cgs0',
                 '-device', 'isa-debug-exit,iobase=0xf4,iosize=4',
                 '-nodefaults', '-display', 'none', '-no-reboot',
                 '-chardev', 'file,id=com1,path=/dev/ttyS0',
                 '-serial', 'chardev:com1', '-kernel', '/payload.elf',
-                '-append', f'via=hypercall backends=1 {words}']
+                '-append', f'via=hypercall backends=1 vcpus={vcpus} {words}']
         if self.firmware:
             # The unchanged QEMU does not get through SeaBIOS.
             argv += ['-bios', '/firmware.bin']
@@ -93,9 +105,10 @@ class Machine(l1.L1):
                                 f'content-mode={self.policy}']
         return shlex.join([*argv, *extra])
 
-    async def bench(self, words):
+    async def bench(self, words, vcpus=1):
         """A row for each size: ticks for each phase, and in all."""
-        records = await self.run(self.guest(f'cases=bench {words}'))
+        records = await self.run(self.guest(f'cases=bench {words}',
+                                            vcpus=vcpus))
         return [row(self.name, record) for record in records
                 if record['kind'] == 'bench']
 
