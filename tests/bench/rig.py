@@ -43,6 +43,25 @@ PARAMETERS = ('kvm.gmem_scramble=0', 'nokaslr', 'norandmaps',
 ICOUNT = ('-icount', 'shift=0,sleep=off')
 
 
+# What comes last counts, for QEMU and for the kernel.
+extra_arguments = []
+extra_parameters = []
+
+
+def add_options(parser):
+    parser.add_argument('--cpu', help='of the rig, e.g. max,-erms: clear_page '
+                        'counts 512 then, and 4096 with ERMS')
+    parser.add_argument('--huge-pages', action='store_true',
+                        help='guest_memfd may have huge pages')
+
+
+def use_options(arguments):
+    if arguments.cpu:
+        extra_arguments.extend(('-cpu', arguments.cpu))
+    if arguments.huge_pages:
+        extra_parameters.append('kvm.gmem_huge_pages=1')
+
+
 SIZES = {4: '4 KiB', 64: '64 KiB', 2048: '2 MiB', 65536: '64 MiB',
          524288: '512 MiB'}
 
@@ -76,9 +95,10 @@ class Machine(l1.L1):
     """A rig in which one instruction takes one nanosecond, on any host."""
 
     def __init__(self, name, initrd=INITRD):
-        super().__init__(QEMU, KERNEL, initrd, SETTINGS[name][0], PARAMETERS)
+        super().__init__(QEMU, KERNEL, initrd, SETTINGS[name][0],
+                         (*PARAMETERS, *extra_parameters))
         self.choose(name)
-        self.argv += [*ICOUNT, '-smp', '1', '-m', '5G']
+        self.argv += [*ICOUNT, *extra_arguments, '-smp', '1', '-m', '5G']
         self.firmware = initrd == INITRD
 
     def choose(self, name):
