@@ -198,20 +198,43 @@ static bool memory_has_pages(SharedCopy *copy, uint64_t offset, uint64_t size)
 }
 
 /*
- * Can a byte of it be other than zero?  If nobody knows, it can: a private
- * mapping of a file shows the file where it has no page, and shared memory
- * without a descriptor may have pages that are not mapped.
+ * Nobody can look at all memory: a private mapping of a file shows the file
+ * where it has no page, and shared memory without a descriptor may have pages
+ * that are not mapped.
  */
+static bool can_look(const RAMBlock *rb, uint64_t size)
+{
+    const bool shared = rb->flags & RAM_SHARED;
+
+    return size <= LOOK_PAGES_MAX * qemu_real_host_page_size() &&
+           shared == (rb->fd >= 0);
+}
+
 static bool may_have_bytes(SharedCopy *copy, uint64_t offset, uint64_t size)
 {
-    const bool shared = copy->rb->flags & RAM_SHARED;
+    return copy->rb->fd >= 0 ? file_has_data(copy, offset, size) :
+                               memory_has_pages(copy, offset, size);
+}
 
-    if (size > LOOK_PAGES_MAX * qemu_real_host_page_size() ||
-        shared != (copy->rb->fd >= 0)) {
-        return true;
+/*
+ * Memory that is there stays so, as a part of it may be in a huge page, which
+ * would be split.  A bad page is thrown away.
+ */
+static int clear_small_pages(SharedCopy *copy, RAMBlock *rb, uint64_t offset,
+                             uint64_t size)
+{
+    uint8_t *host = rb->host + offset;
+
+    if (can_look(rb, size)) {
+        if (!may_have_bytes(copy, offset, size)) {
+            return 0;
+        }
+        if (!qemu_madvise(host, size, QEMU_MADV_POPULATE_WRITE)) {
+            memset(host, 0, size);
+            return 0;
+        }
     }
-    return shared ? file_has_data(copy, offset, size) :
-                    memory_has_pages(copy, offset, size);
+    return ram_block_discard_range(rb, offset, size);
 }
 
 /*
@@ -231,11 +254,8 @@ static int clear_shared_copy(GuestMemfdBlock *block, uint64_t offset,
     copy.end = end;
     copy.known = copy.known_end = 0;
     while (!ret && guest_memfd_block_next_changed(block, end, &offset, &size)) {
-        if (huge) {
-            ret = clear_huge_pages(block, offset, size);
-        } else if (may_have_bytes(&copy, offset, size)) {
-            ret = ram_block_discard_range(rb, offset, size);
-        }
+        ret = huge ? clear_huge_pages(block, offset, size) :
+                     clear_small_pages(&copy, rb, offset, size);
         offset += size;
     }
     return ret;

@@ -271,6 +271,8 @@ FakeMemory *fake_add_two_backings(void)
     m->rb.page_size = page_size();
     m->rb.host = m->shared_copy;
     m->rb.fd = -1;
+    /* Nobody can say what is there: all is discarded, and logged. */
+    m->rb.flags = RAM_SHARED;
     return m;
 }
 
