@@ -169,7 +169,7 @@ unsigned guest_memfd_backoff_us(unsigned n);
  *     guest_memfd_block_mark_changed(); the other pages are in the wanted
  *     state already, which can be the first and the last ones, too.
  * @runs, @bytes: how many there are, and what changes.
- * @failed_offset: of the run that failed, if it is known.
+ * @failed_offset: of the run that failed, or of the first one.
  * @refused: the provider failed, and all is as before.
  */
 typedef struct GuestMemfdSpan {

@@ -326,11 +326,8 @@ int guest_memfd_span_convert(GuestMemfdBlock *block, GuestMemfdSpan *span,
                              GuestMemfdDirection direction,
                              GuestMemfdContentMode mode)
 {
-    uint64_t size;
     int ret = 0;
 
-    span->failed_offset = span->offset;
-    next_run(block, span, &span->failed_offset, &size);
     span->refused = false;
     if (direction == GUEST_MEMFD_DIRECTION_TO_PRIVATE) {
         ret = close_span(block, span);

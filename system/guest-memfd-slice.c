@@ -224,6 +224,7 @@ static void add_run(GuestMemfdBlock *block, GuestMemfdSpan *span,
 {
     if (!span->runs++) {
         span->offset = offset;
+        span->failed_offset = offset;
     }
     span->end = offset + size;
     span->bytes += size;
