@@ -54,7 +54,7 @@ static bool adopt(RAMBlock *rb, GuestMemfdBlock *block, Error **errp)
            guest_memfd_block_seal_late(block, errp);
 }
 
-/* The provider is told first: the address may be somebody else's after. */
+/* The provider hears of it first: after that the address may be reused. */
 static void free_unused(GuestMemfdBlock *block)
 {
     GuestMemfdBlock memory = *block;

@@ -43,7 +43,7 @@ PARAMETERS = ('kvm.gmem_scramble=0', 'nokaslr', 'norandmaps',
 ICOUNT = ('-icount', 'shift=0,sleep=off')
 
 
-# What comes last counts, for QEMU and for the kernel.
+# The last one counts, for QEMU and for the kernel.
 extra_arguments = []
 extra_parameters = []
 

@@ -130,7 +130,7 @@ static void expect_cleared(unsigned written)
     g_assert_true(vm_reads(3, 0));
 }
 
-/* What is not there stays so, and what is there is cleared. */
+/* Pages that are absent stay so, and the others are cleared. */
 static void test_absent(void)
 {
     Rig *rig = new_launched();
