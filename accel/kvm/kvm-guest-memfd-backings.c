@@ -200,14 +200,15 @@ static bool memory_has_pages(SharedCopy *copy, uint64_t offset, uint64_t size)
 /*
  * Nobody can look at all memory: a private mapping of a file shows the file
  * where it has no page, and shared memory without a descriptor may have pages
- * that are not mapped.
+ * that are not mapped.  What the user names may be anything: a device has no
+ * holes to ask for, and a server of files does not know what is in memory only.
  */
 static bool can_look(const RAMBlock *rb, uint64_t size)
 {
     const bool shared = rb->flags & RAM_SHARED;
 
     return size <= LOOK_PAGES_MAX * qemu_real_host_page_size() &&
-           shared == (rb->fd >= 0);
+           shared == (rb->fd >= 0) && !(rb->flags & RAM_NAMED_FILE);
 }
 
 static bool may_have_bytes(SharedCopy *copy, uint64_t offset, uint64_t size)

@@ -228,6 +228,25 @@ static void test_absent_unknown(void)
     vm_free(rig);
 }
 
+/* The end of this device is always at 0: the memory seems to be a hole. */
+static void test_absent_device(void)
+{
+    Rig *rig = new_launched();
+    RAMBlock *rb = &fake.memories[0].rb;
+
+    rb->fd = open("/dev/zero", O_RDWR);
+    g_assert_cmpint(rb->fd, >=, 0);
+    rb->fd_offset = page_size();
+    rb->flags = RAM_SHARED | RAM_NAMED_FILE;
+    g_assert_cmpuint(vm_ask(1, 1, PRIVATE), ==, 0);
+    *shared_copy(1) = 0x5a;
+    g_assert_cmpuint(vm_ask(1, 1, 0), ==, 0);
+    g_assert_true(vm_reads(1, 0));
+    close(rb->fd);
+    vm_check(rig);
+    vm_free(rig);
+}
+
 /* Huge pages were allocated in advance, and stay: they are cleared. */
 static void test_huge_pages(void)
 {
@@ -462,6 +481,7 @@ int main(int argc, char **argv)
         { "absent", test_absent },
         { "absent-file", test_absent_file },
         { "absent-unknown", test_absent_unknown },
+        { "absent-device", test_absent_device },
         { "huge-pages", test_huge_pages },
         { "huge-pages-absent", test_huge_pages_absent },
         { "mapped-twice", test_mapped_twice },
