@@ -84,12 +84,17 @@ static Guard *find_guard(uintptr_t address)
 static bool remap_page(const Guard *guard, uintptr_t at)
 {
     const size_t page = qemu_real_host_page_size();
-    void *host = (void *)at;
+    void *host = (void *)at, *mapped;
+    int fd;
 
-    if (mmap(host, page, PROT_READ | PROT_WRITE,
-             MAP_SHARED | MAP_FIXED | MAP_NORESERVE,
-             qatomic_read(&guard->fd),
-             at - guard->host) == MAP_FAILED) {
+    do {
+        fd = qatomic_read(&guard->fd);
+        mapped = mmap(host, page, PROT_READ | PROT_WRITE,
+                      MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd,
+                      at - guard->host);
+        /* All of a new file may have been mapped, and the old one closed. */
+    } while (fd != qatomic_read(&guard->fd));
+    if (mapped == MAP_FAILED) {
         return false;
     }
     qemu_madvise(host, page, QEMU_MADV_HUGEPAGE);
@@ -308,7 +313,8 @@ void kvm_guest_memfd_unguard(void *host)
 
 /*
  * An access that faults before all of @fd is mapped gets its page of @fd, which
- * that mapping replaces; one that the handler had begun with the old file, too.
+ * that mapping replaces.  A handler that has begun with the old file may map a
+ * page of it later, and then maps that of @fd instead: see remap_page().
  */
 int kvm_guest_memfd_guard_file(void *host, int fd)
 {

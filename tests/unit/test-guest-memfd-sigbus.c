@@ -530,6 +530,66 @@ static void test_new_file(void)
     end(&m);
 }
 
+/* --- a new file while a page of the old one is mapped ------------------- */
+
+static struct {
+    Memory *memory;
+    int fd;
+    bool closes;                /* the old file */
+} overtaken;
+
+static void *map(void *host, size_t size, int prot, int flags, int fd,
+                 off_t offset)
+{
+    return (void *)syscall(SYS_mmap, host, size, prot, flags, fd, offset);
+}
+
+/* All of the new file is mapped before a page of the old one is. */
+void *mmap(void *host, size_t size, int prot, int flags, int fd, off_t offset)
+{
+    Memory *m = overtaken.memory;
+
+    if (m && (flags & MAP_FIXED) && fd == m->fd) {
+        overtaken.memory = NULL;
+        kvm_guest_memfd_guard_file(m->host, overtaken.fd);
+        map(m->host, m->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+            overtaken.fd, 0);
+        if (overtaken.closes) {
+            close(m->fd);
+        }
+    }
+    return map(host, size, prot, flags, fd, offset);
+}
+
+static void overtake(bool closes)
+{
+    Memory m = start(PAGES);
+    const uint8_t byte = 0x5a;
+    int fd = qemu_memfd_create("new", m.size, false, 0, 0, &error_abort);
+
+    g_assert_cmpint(pwrite(fd, &byte, 1, LAST * PAGE), ==, 1);
+    set_shared(&m, 2);
+    g_assert_cmphex(*page_at(&m, LAST), ==, 0);
+    set_shared(&m, PAGES);
+    overtaken.fd = fd;
+    overtaken.closes = closes;
+    overtaken.memory = &m;
+    g_assert_cmpint(kvm_guest_memfd_remap(m.host, m.size), ==, 0);
+    g_assert_null(overtaken.memory);
+    g_assert_cmphex(*page_at(&m, LAST), ==, byte);
+    if (!closes) {
+        close(m.fd);
+    }
+    m.fd = fd;
+    end(&m);
+}
+
+static void test_overtaken(void)
+{
+    overtake(false);
+    overtake(true);
+}
+
 int main(int argc, char **argv)
 {
     const struct sigaction action = {
@@ -564,6 +624,7 @@ int main(int argc, char **argv)
     g_test_add_func("/guest-memfd/sigbus/old-ignore", test_old_ignore);
     g_test_add_func("/guest-memfd/sigbus/memory-error", test_memory_error);
     g_test_add_func("/guest-memfd/sigbus/new-file", test_new_file);
+    g_test_add_func("/guest-memfd/sigbus/overtaken", test_overtaken);
 
     return g_test_run();
 }
