@@ -259,6 +259,14 @@ static uint64_t present_end(const GuestMemfdBlock *block, uint64_t offset,
     return offset;
 }
 
+/* The ioctl ends for this, too: a monitor may wait for the vCPU. */
+static bool is_wanted(GuestMemfdEngine *engine)
+{
+    return qatomic_read(&current_cpu->exit_request) ||
+           guest_memfd_engine_is_interrupted(engine,
+                                             GUEST_MEMFD_ORIGIN_HYPERCALL);
+}
+
 /* As a conversion, this ends when the vCPU has to stop: false. */
 static bool prefault_present(GuestMemfdEngine *engine,
                              const GuestMemfdSection *s)
@@ -267,9 +275,7 @@ static bool prefault_present(GuestMemfdEngine *engine,
     uint64_t offset = s->offset, to;
     bool more = true;
 
-    while (more && offset < end &&
-           !guest_memfd_engine_is_interrupted(engine,
-                                              GUEST_MEMFD_ORIGIN_HYPERCALL)) {
+    while (more && offset < end && !is_wanted(engine)) {
         to = present_end(s->block, offset, end);
         more = kvm_guest_memfd_prefault(current_cpu,
                                         s->gpa + offset - s->offset,

@@ -6,6 +6,8 @@
 
 #include "qemu/osdep.h"
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include "hw/core/cpu.h"
 #include "qemu/memfd.h"
 #include "qemu/units.h"
 #include "qapi/error.h"
@@ -158,6 +160,17 @@ static void test_others(void)
 
 static GuestMemfdBlock large;
 static uint64_t section_max = LARGE;
+static CPUState vcpu;
+static unsigned looks, wanted_at;
+
+/* The kernel's, which no test could interrupt. */
+int mincore(void *host, size_t size, unsigned char *present)
+{
+    if (++looks == wanted_at) {
+        vcpu.exit_request = true;
+    }
+    return syscall(SYS_mincore, host, size, present);
+}
 
 /* There is a hole in front of the block, which has several sections then. */
 static bool find_large(GuestMemfdEngine *engine, hwaddr gpa, uint64_t size,
@@ -192,12 +205,14 @@ static Rig *start_large(void)
     g_assert_true(large.host != MAP_FAILED);
     close(fd);
     rig->engine.find_section = find_large;
+    current_cpu = &vcpu;
     return rig;
 }
 
 static void end_large(Rig *rig)
 {
     munmap(large.host, LARGE);
+    current_cpu = NULL;
     vm_free(rig);
 }
 
@@ -259,6 +274,22 @@ static void test_interrupted(void)
     end_large(rig);
 }
 
+/* No ioctl is made for memory that was never used. */
+static void test_unused_wanted(void)
+{
+    Rig *rig = start_large();
+
+    use(39, 1);
+    looks = 0;
+    wanted_at = 3;
+    expect_large(rig, AT, LARGE, "");
+    g_assert_cmpuint(looks, ==, 3);
+    wanted_at = 0;
+    vcpu.exit_request = false;
+    expect_large(rig, AT, LARGE, "v: prefault 28160+512\n");
+    end_large(rig);
+}
+
 /* The end of a section is not the end of an interruption. */
 static void test_sections_interrupted(void)
 {
@@ -303,6 +334,7 @@ int main(int argc, char **argv)
         { "large", test_large },
         { "large/slices", test_slices },
         { "large/interrupted", test_interrupted },
+        { "large/unused-wanted", test_unused_wanted },
         { "large/sections-interrupted", test_sections_interrupted },
         { "large/other-user", test_other_user },
     };
