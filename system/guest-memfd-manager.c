@@ -67,15 +67,11 @@ static void vm_state_changed(void *opaque, bool running, RunState state)
     GuestMemfdManager *s = opaque;
     Error *err = NULL;
 
-    if (!running) {
-        return;
-    }
-    /* A platform that ends its launch has done this. */
-    if (guest_memfd_engine_seal(&s->engine, &err)) {
+    /* It fails at the first start only: the guest was not launched. */
+    if (running && guest_memfd_engine_run(&s->engine, &err)) {
         error_report_err(err);
         exit(EXIT_FAILURE);
     }
-    guest_memfd_engine_set_phase(&s->engine, GUEST_MEMFD_PHASE_RUNNING);
 }
 
 static void machine_done(Notifier *notifier, void *data)

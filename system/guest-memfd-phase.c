@@ -76,6 +76,20 @@ int guest_memfd_engine_seal(GuestMemfdEngine *engine, Error **errp)
     return ret;
 }
 
+/* Once the guest runs, only memory that is not its own yet is in setup. */
+int guest_memfd_engine_run(GuestMemfdEngine *engine, Error **errp)
+{
+    int ret = 0;
+
+    if (qatomic_read(&engine->phase) < GUEST_MEMFD_PHASE_RUNNING) {
+        ret = guest_memfd_engine_seal(engine, errp);
+    }
+    if (!ret) {
+        guest_memfd_engine_set_phase(engine, GUEST_MEMFD_PHASE_RUNNING);
+    }
+    return ret;
+}
+
 bool guest_memfd_block_seal_late(GuestMemfdBlock *block, Error **errp)
 {
     return qatomic_read(&block->engine->phase) < GUEST_MEMFD_PHASE_FINAL ||

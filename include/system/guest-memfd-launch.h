@@ -110,6 +110,15 @@ int guest_memfd_engine_seal_block(GuestMemfdEngine *engine,
                                   GuestMemfdBlock *block, Error **errp);
 
 /*
+ * guest_memfd_engine_run: the VM starts, or continues
+ *
+ * Before phase running, which it begins, all memory is sealed that a platform
+ * did not seal.  Memory that is added later is sealed when it becomes guest
+ * RAM.  Returns 0, or as guest_memfd_engine_seal().
+ */
+int guest_memfd_engine_run(GuestMemfdEngine *engine, Error **errp);
+
+/*
  * guest_memfd_engine_rebind: give all blocks to a new VM
  *
  * Each block gets new memory of the provider at the same host address, with

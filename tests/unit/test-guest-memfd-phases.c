@@ -118,6 +118,45 @@ static void test_seal_others(void)
     end_launched(rig);
 }
 
+static void test_run(void)
+{
+    Rig *rig = in_setup(TYPE_RIG_PROVIDER);
+    Error *err = NULL;
+
+    /* The guest cannot start. */
+    rig->convert_fault = (RigFault) { 0, 1, -EINVAL, 3 };
+    g_assert_cmpint(guest_memfd_engine_run(&rig->engine, &err), ==, -EINVAL);
+    error_free(err);
+    g_assert_cmpint(rig->engine.phase, ==, GUEST_MEMFD_PHASE_SETUP);
+
+    rig->convert_fault = (RigFault) { };
+    g_string_truncate(rig->log, 0);
+    g_assert_cmpint(guest_memfd_engine_run(&rig->engine, &error_abort), ==,
+                    0);
+    rig_expect_log(rig, "convert a 0+16 to-private default [P]\n"
+                        "phase running\n");
+    end_launched(rig);
+}
+
+/* A backend that was added later is not the guest's yet: it stays as it is. */
+static void test_run_again(void)
+{
+    Rig *rig = in_setup(TYPE_RIG_PROVIDER);
+
+    rig->engine.phase = GUEST_MEMFD_PHASE_RUNNING;
+    rig->convert_fault = (RigFault) { 0, 1, -EINVAL, 3 };
+    g_assert_cmpint(guest_memfd_engine_run(&rig->engine, &error_abort), ==,
+                    0);
+    rig_expect_log(rig, "");
+    g_assert_true(guest_memfd_block_in_setup(rig->blocks[0]));
+    rig_expect_state(rig->blocks[0], "S16");
+    /* It is plugged in. */
+    rig->convert_fault = (RigFault) { };
+    g_assert_true(guest_memfd_block_seal_late(rig->blocks[0], &error_abort));
+    expect_pages(rig, PAGES, 0, 0);
+    end_launched(rig);
+}
+
 /* --- phases -------------------------------------------------------------- */
 
 static void test_phases(void)
@@ -308,6 +347,8 @@ int main(int argc, char **argv)
         { "seal/fails", test_seal_fails },
         { "seal/sleeps", test_seal_sleeps },
         { "seal/others", test_seal_others },
+        { "run", test_run },
+        { "run/again", test_run_again },
         { "phases", test_phases },
         { "phases/emulated", test_emulated_phases },
         { "rebind", test_rebind },
