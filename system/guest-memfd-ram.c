@@ -31,8 +31,6 @@ static bool starts_shared(void)
 
 static bool adopt(RAMBlock *rb, GuestMemfdBlock *block, Error **errp)
 {
-    const bool shared = starts_shared();
-
     rb->host = block->host;
     rb->guest_memfd = block->fd;
     rb->flags |= RAM_SHARED;
@@ -45,13 +43,10 @@ static bool adopt(RAMBlock *rb, GuestMemfdBlock *block, Error **errp)
                    memory_region_name(rb->mr));
         return false;
     }
-    guest_memfd_block_set_attributes(block, rb->attributes, shared ?
+    guest_memfd_block_set_attributes(block, rb->attributes, starts_shared() ?
                                      GUEST_MEMFD_START_SHARED :
                                      GUEST_MEMFD_START_SETUP);
-    /* A backend's is sealed when it is guest RAM: it may be preallocated. */
-    return object_dynamic_cast(memory_region_owner(rb->mr),
-                               TYPE_MEMORY_BACKEND) ||
-           guest_memfd_block_seal_late(block, errp);
+    return true;
 }
 
 /* The provider hears of it first: after that the address may be reused. */
@@ -100,6 +95,27 @@ err_require:
     return false;
 }
 
+/*
+ * A backend is sealed when it becomes guest RAM.  Other memory would have to be
+ * sealed here, with the lock of all RAM blocks, which cannot wait for a page.
+ */
+static bool has_missed_launch(const RAMBlock *rb, Error **errp)
+{
+    ERRP_GUARD();
+
+    if (qatomic_read(&guest_memfd_engine()->phase) < GUEST_MEMFD_PHASE_FINAL ||
+        starts_shared() ||
+        object_dynamic_cast(memory_region_owner(rb->mr),
+                            TYPE_MEMORY_BACKEND)) {
+        return false;
+    }
+    error_setg(errp, "memory region '%s' cannot become guest memory: the "
+               "launch of the guest has ended", memory_region_name(rb->mr));
+    error_append_hint(errp, "Give its device on the command line, or plug in "
+                      "a memory backend with a pc-dimm.\n");
+    return true;
+}
+
 /* The use of a backend is not known yet: see guest-memfd-backend.c. */
 static bool may_become_anything(const RAMBlock *rb)
 {
@@ -128,7 +144,8 @@ bool guest_memfd_ram_block_init(RAMBlock *rb, Error **errp)
         rb->flags &= ~RAM_GUEST_MEMFD;
         return true;
     }
-    return guest_memfd_ram_block_adopt(rb, errp);
+    return !has_missed_launch(rb, errp) &&
+           guest_memfd_ram_block_adopt(rb, errp);
 }
 
 bool guest_memfd_ram_block_start(RAMBlock *rb, Error **errp)

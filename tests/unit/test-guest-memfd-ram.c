@@ -239,32 +239,55 @@ static void start_launched(GuestMemfdPhase phase)
     fake_ram.rig->engine.phase = phase;
 }
 
-/* It waits for the launch, or has missed it: then it is private at once. */
-static void test_plugged(void)
+/* It waits for the launch. */
+static void test_launched(void)
 {
     int phase;
 
-    for (phase = 0; phase < GUEST_MEMFD_PHASE__MAX; phase++) {
-        const bool early = phase < GUEST_MEMFD_PHASE_FINAL;
-
+    for (phase = 0; phase < GUEST_MEMFD_PHASE_FINAL; phase++) {
         start_launched(phase);
         g_assert_true(guest_memfd_ram_block_init(&block, &error_abort));
-        g_assert_cmpint(guest_memfd_block_in_setup(block.gmem), ==, early);
-        rig_expect_state(block.gmem, early ? "S4" : "P4");
+        g_assert_true(guest_memfd_block_in_setup(block.gmem));
+        rig_expect_state(block.gmem, "S4");
         end();
     }
 }
 
-static void test_plugged_refused(void)
+/* It has missed the launch.  A busy page cannot be waited for here. */
+static void test_late(void)
+{
+    int phase;
+
+    for (phase = GUEST_MEMFD_PHASE_FINAL; phase < GUEST_MEMFD_PHASE__MAX;
+         phase++) {
+        start_launched(phase);
+        object_property_set_uint(OBJECT(fake_ram.rig->engine.provider),
+                                 "fault-errno", EAGAIN, &error_abort);
+        object_property_set_uint(OBJECT(fake_ram.rig->engine.provider),
+                                 "fault-count", 1, &error_abort);
+        expect_refused("memory region 'ram0' cannot become guest memory: the "
+                       "launch of the guest has ended",
+                       "Give its device on the command line, or plug in a "
+                       "memory backend with a pc-dimm.\n");
+        g_assert_cmpuint(fake_ram.rig->sleeps, ==, 0);
+        g_assert_null(block.attributes);
+        end();
+    }
+}
+
+/* A backend is sealed when it is plugged in; others start shared. */
+static void test_late_others(void)
 {
     start_launched(GUEST_MEMFD_PHASE_RUNNING);
-    object_property_set_uint(OBJECT(fake_ram.rig->engine.provider),
-                             "fault-errno", EINVAL, &error_abort);
-    object_property_set_uint(OBJECT(fake_ram.rig->engine.provider),
-                             "fault-count", 1, &error_abort);
-    expect_refused("guest memory 'ram0' cannot be made private for the "
-                   "launch: Invalid argument", NULL);
-    g_assert_null(block.attributes);
+    fake_ram.waits = true;
+    g_assert_true(guest_memfd_ram_block_adopt(&block, &error_abort));
+    g_assert_true(guest_memfd_block_in_setup(block.gmem));
+    end();
+
+    start_launched(GUEST_MEMFD_PHASE_RUNNING);
+    fake_ram.starts_shared = true;
+    g_assert_true(guest_memfd_ram_block_init(&block, &error_abort));
+    rig_expect_state(block.gmem, "S4");
     end();
 }
 
@@ -411,8 +434,9 @@ int main(int argc, char **argv)
         { "backend-waits", test_backend_waits },
         { "backend-kept", test_backend_kept },
         { "two-backings", test_two_backings },
-        { "plugged", test_plugged },
-        { "plugged-refused", test_plugged_refused },
+        { "launched", test_launched },
+        { "late", test_late },
+        { "late/others", test_late_others },
         { "lock", test_lock },
         { "convertible", test_convertible },
         { "discard", test_discard },
