@@ -119,13 +119,28 @@ static bool start_anew(GuestMemfdBlock *block, Error **errp)
     return true;
 }
 
+/*
+ * A backend that could not be completed does not become guest RAM.  It can be
+ * plugged in again, and must be completed then.
+ */
+static bool bring_up(HostMemoryBackend *backend, Error **errp)
+{
+    GuestMemfdBlock *block = backend->mr.ram_block->gmem;
+
+    if (block->incomplete && !complete(backend, errp)) {
+        return false;
+    }
+    block->incomplete = false;
+    return start_anew(block, errp);
+}
+
 bool guest_memfd_backend_becomes_ram(HostMemoryBackend *backend, Error **errp)
 {
     RAMBlock *rb = backend->mr.ram_block;
     const RAMBlock before = *rb;
 
     if (rb->gmem) {
-        return start_anew(rb->gmem, errp);
+        return bring_up(backend, errp);
     }
     if (!backend->guest_memfd || !guest_memfd_is_in_place()) {
         return true;
@@ -138,5 +153,6 @@ bool guest_memfd_backend_becomes_ram(HostMemoryBackend *backend, Error **errp)
     rb->flags |= RAM_GUEST_MEMFD;
     advise(rb);
     ram_block_notify_add(rb->host, rb->used_length, rb->max_length);
-    return complete(backend, errp) && start_anew(rb->gmem, errp);
+    rb->gmem->incomplete = true;
+    return bring_up(backend, errp);
 }

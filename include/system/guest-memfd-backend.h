@@ -16,6 +16,10 @@
  * Where guest memory is converted in place the backend gets such memory in
  * place of its own, which is freed with what is in it.  Files and huge pages
  * are refused, and left as they are.
+ *
+ * Returns true, or false with @errp set: @backend is no guest RAM then.  If
+ * host nodes or prealloc failed it has the new memory, without them; the next
+ * call applies them, or fails, too.
  */
 bool guest_memfd_backend_becomes_ram(HostMemoryBackend *backend, Error **errp);
 

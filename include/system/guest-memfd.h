@@ -181,6 +181,7 @@ struct GuestMemfdBlock {
     int fd;
     bool in_place;                  /* the memory exists only once */
     bool huge_pages;                /* the provider asked for them */
+    bool incomplete;                /* a backend lacks prealloc etc.; BQL */
     /*
      * Of a conversion, in bytes: requests are multiples of it.  At least the
      * host's, in which pages are recorded.

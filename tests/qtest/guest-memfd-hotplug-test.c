@@ -90,6 +90,44 @@ static void test_dimm_again(void)
     gm_quit(qts);
 }
 
+static void set_policy(QTestState *qts, const char *policy)
+{
+    qtest_qmp_assert_success(qts, "{ 'execute': 'qom-set', 'arguments': "
+                             "{ 'path': '/objects/m0', 'property': 'policy', "
+                             "'value': %s } }", policy);
+}
+
+#define ADD_DIMM    "{ 'execute': 'device_add', 'arguments': " \
+                    "{ 'driver': 'pc-dimm', 'id': 'd0', 'memdev': 'm0' } }"
+
+/* The host nodes are asked for again, until the host can give them. */
+static void test_dimm_incomplete(void)
+{
+#ifdef CONFIG_NUMA
+    QTestState *qts = qtest_init(ARGS);
+    int i;
+
+    qtest_qmp_assert_success(qts, "{ 'execute': 'object-add', 'arguments': "
+                             "{ 'qom-type': 'memory-backend-ram', "
+                             "'id': 'm0', 'size': %u } }",
+                             (unsigned)DIMM_SIZE);
+    set_policy(qts, "bind");
+    for (i = 0; i < 3; i++) {
+        g_autoptr(QDict) error = qtest_qmp_assert_failure_ref(qts, ADD_DIMM);
+
+        g_assert_cmpstr(qdict_get_str(error, "desc"), ==,
+                        "host-nodes must be set for policy bind");
+    }
+    set_policy(qts, "default");
+    qtest_qmp_assert_success(qts, ADD_DIMM);
+    gm_to_private(qts, dimm_address(qts), GM_PAGE);
+    g_assert_cmpuint(gm_private_bytes(qts, "m0"), ==, GM_PAGE);
+    gm_quit(qts);
+#else
+    g_test_skip("QEMU is built without libnuma");
+#endif
+}
+
 /* A device still holds a page of it: the memory outlives the dimm. */
 static void test_dimm_in_use(void)
 {
@@ -189,6 +227,8 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
 
     qtest_add_func("/guest-memfd/hotplug/dimm-again", test_dimm_again);
+    qtest_add_func("/guest-memfd/hotplug/dimm-incomplete",
+                   test_dimm_incomplete);
     qtest_add_func("/guest-memfd/hotplug/dimm", test_dimm);
     qtest_add_func("/guest-memfd/hotplug/dimm-ram", test_dimm_ram);
     qtest_add_func("/guest-memfd/hotplug/dimm-in-use", test_dimm_in_use);
