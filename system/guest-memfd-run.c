@@ -147,12 +147,13 @@ static int convert_back(GuestMemfdBlock *block, uint64_t offset, uint64_t size,
                         GuestMemfdDirection direction)
 {
     GuestMemfdDirection back = opposite(direction);
-    GuestMemfdContentMode mode = convert_back_mode(block, back);
     unsigned tries = 0;
     int ret;
 
     for (;;) {
-        ret = provider_convert(block, offset, size, back, mode);
+        /* The provider may have withdrawn the mode. */
+        ret = provider_convert(block, offset, size, back,
+                               convert_back_mode(block, back));
         if ((ret != -EINTR && ret != -EAGAIN) ||
             ++tries == CONVERT_BACK_TRIES) {
             break;

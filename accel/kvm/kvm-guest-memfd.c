@@ -42,6 +42,7 @@ struct KvmGuestMemfdInPlace {
 
     /* Flags that may be sent, by direction; changes with the phase. */
     uint64_t modes[GUEST_MEMFD_DIRECTION__MAX];
+    bool unsure;            /* the phase has changed since they were probed */
     uid_t owner;            /* of the files */
 };
 
@@ -182,6 +183,21 @@ static int convert_range(int fd, struct kvm_guest_memfd_attributes *attributes)
     }
 }
 
+/*
+ * An offer of the phase before, which KVM has refused, ends.  EINTR: the
+ * request is decided anew.
+ */
+static int withdraw_mode(KvmGuestMemfdInPlace *s,
+                         GuestMemfdDirection direction,
+                         GuestMemfdContentMode mode)
+{
+    GuestMemfdOffer *offer = &GUEST_MEMFD_PROVIDER(s)->offer;
+
+    qatomic_set(&offer->how[direction][mode],
+                GUEST_MEMFD_REALISATION_REFUSED);
+    return -EINTR;
+}
+
 static int in_place_convert(GuestMemfdProvider *provider,
                             GuestMemfdBlock *block, uint64_t offset,
                             uint64_t size, GuestMemfdDirection direction,
@@ -199,6 +215,9 @@ static int in_place_convert(GuestMemfdProvider *provider,
     int ret;
 
     ret = convert_range(block->fd, &attributes);
+    if (ret == -EOPNOTSUPP && attributes.flags && qatomic_read(&s->unsure)) {
+        return withdraw_mode(s, direction, mode);
+    }
     if (ret == -EAGAIN || ret == -EOPNOTSUPP || ret == -ENOMEM) {
         *error_offset = attributes.error_offset;
     }
@@ -356,20 +375,22 @@ static void set_offer(KvmGuestMemfdInPlace *s, const KvmGuestMemfdProbe *probe)
 
 /*
  * The offer may change with the phase: probe again.  Where that is not possible
- * now the last offer stays until the next phase: KVM refuses what it cannot do.
+ * now the last offer stays until KVM refuses a mode of it, or the next phase.
  */
 static void in_place_phase_changed(GuestMemfdProvider *provider,
                                    GuestMemfdPhase phase)
 {
+    KvmGuestMemfdInPlace *s = GUEST_MEMFD_PROVIDER_KVM_IN_PLACE(provider);
     KvmGuestMemfdProbe probe = kvm_guest_memfd_probe_kernel(
         kvm_guest_memfd_kernel());
 
+    qatomic_set(&s->unsure, probe.unknown);
     if (probe.unknown) {
         warn_report("guest-memfd-manager: what is offered from now on is not "
                     "known, and stays as it was: %s", probe.why);
         return;
     }
-    set_offer(GUEST_MEMFD_PROVIDER_KVM_IN_PLACE(provider), &probe);
+    set_offer(s, &probe);
     if (!probe.in_place) {
         warn_report_once("guest-memfd-manager: %s any more", probe.why);
     }

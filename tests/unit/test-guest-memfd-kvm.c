@@ -273,6 +273,44 @@ static void test_launched_short(void)
     }
 }
 
+/* The guest did not ask for the mode, and does without it. */
+static void test_launched_unsure(void)
+{
+    Rig *rig = vm_new_in_place(FLAG_ZERO, FLAG_PRESERVE);
+
+    fake.create_error = -EMFILE;
+    fake.modes[TO_PRIVATE] = 0;
+    guest_memfd_engine_set_phase(&rig->engine, GUEST_MEMFD_PHASE_RUNNING);
+    expect_offer(rig, "DZ-D-P");
+    g_assert_cmpuint(vm_ask(1, 1, PRIVATE), ==, 0);
+    g_string_truncate(fake.log, 0);
+    g_assert_cmpuint(vm_ask(0, 2, PRIVATE), ==, 0);
+    fake_expect_log("a: to-private 0+1 preserve\n"
+                    "a: to-shared 0+1 default\na: remap 0+1\n"
+                    "a: to-private 0+1 default\n");
+    expect_offer(rig, "DZ-D--");
+    vm_check(rig);
+    vm_free(rig);
+}
+
+/* Bytes that KVM cannot preserve any more are no reason to stop the VM. */
+static void test_launched_unsure_back(void)
+{
+    Rig *rig = vm_new_in_place(FLAG_ZERO, FLAG_PRESERVE);
+
+    fake.create_error = -EMFILE;
+    fake.modes[TO_PRIVATE] = 0;
+    guest_memfd_engine_set_phase(&rig->engine, GUEST_MEMFD_PHASE_RUNNING);
+    g_assert_cmpuint(vm_ask(0, 1, PRIVATE), ==, 0);
+    g_string_truncate(fake.log, 0);
+    fake.calls = 0;
+    fake.faults[0] = (FakeFault) { .count = 1, .error = -EIO };
+    g_assert_cmpuint(vm_ask(0, 1, 0), ==, EINVAL);
+    g_assert_cmpuint(rig->broken, ==, 0);
+    vm_check(rig);
+    vm_free(rig);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -290,6 +328,9 @@ int main(int argc, char **argv)
     g_test_add_func("/guest-memfd/kvm/launched/meanwhile",
                     test_launched_meanwhile);
     g_test_add_func("/guest-memfd/kvm/launched/short", test_launched_short);
+    g_test_add_func("/guest-memfd/kvm/launched/unsure", test_launched_unsure);
+    g_test_add_func("/guest-memfd/kvm/launched/unsure-back",
+                    test_launched_unsure_back);
     g_test_add_func("/guest-memfd/kvm/launched/without-kvm",
                     test_launched_without_kvm);
 
