@@ -442,8 +442,9 @@ GuestMemfdProvider *kvm_guest_memfd_provider_new(OnOffAuto in_place,
         error_setg(errp, "guest-memfd-manager: whether memory can be converted "
                    "in place is not known: %s", probe->why);
         error_append_hint(errp, "Start QEMU again, with a higher limit of open "
-                          "files (ulimit -n) if that is used up, or use "
-                          "in-place=off.\n");
+                          "files (ulimit -n) if that is used up%s.\n",
+                          kvm_guest_memfd.two_backings ?
+                          ", or use in-place=off" : "");
         return NULL;
     }
     if (in_place == ON_OFF_AUTO_ON && !possible) {

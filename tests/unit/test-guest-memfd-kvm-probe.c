@@ -325,6 +325,8 @@ static void test_short(void)
         "file descriptors, or too little memory";
     const char *remedy = "Start QEMU again, with a higher limit of open files "
         "(ulimit -n) if that is used up, or use in-place=off.\n";
+    const char *again = "Start QEMU again, with a higher limit of open files "
+        "(ulimit -n) if that is used up.\n";
     unsigned i;
 
     for (i = 0; i < 2 * ARRAY_SIZE(errors); i++) {
@@ -337,6 +339,9 @@ static void test_short(void)
                         GUEST_MEMFD_PROVIDER_TYPE_KVM_TWO_BACKINGS,
                         "KVM cannot be asked now: too few file descriptors, "
                         "or too little memory");
+        /* A KVM that has no second backing cannot do without an answer. */
+        g_assert_false(vm_init(false));
+        expect_error(ON_OFF_AUTO_AUTO, not_known, again);
         g_assert_cmpint(fcntl(fake.scratch, F_GETFD), ==, -1);
         fake_end();
     }
