@@ -8,6 +8,18 @@
 #include "qemu/module.h"
 #include "system/guest-memfd.h"
 
+void guest_memfd_provider_set_spans(GuestMemfdProvider *provider,
+                                    unsigned pages)
+{
+    int direction, mode;
+
+    for (direction = 0; direction < GUEST_MEMFD_DIRECTION__MAX; direction++) {
+        for (mode = 0; mode < GUEST_MEMFD_CONTENT_MODE__MAX; mode++) {
+            provider->spans[direction][mode] = pages;
+        }
+    }
+}
+
 static void provider_init(Object *obj)
 {
     GUEST_MEMFD_PROVIDER(obj)->in_place =

@@ -17,11 +17,8 @@
 
 /* Where a slice ends, a huge page of the guest's should not be split. */
 #define SLICE_ALIGN     (2 * MiB)
-/*
- * A call of the provider costs about as much as mapping as many pages again,
- * which KVM may unmap though they are right.
- */
-#define SPAN_GAP_PAGES  8
+/* A page of a span that is right already costs less than one that changes. */
+#define GAPS_PER_BYTE   8
 /* To skip a page that is right already is cheap, but not for nothing. */
 #define SKIPS_PER_BYTE  2048
 
@@ -186,15 +183,22 @@ static void spend(GuestMemfdConversion *c, uint64_t size)
     c->left -= MIN(c->left, MAX(size, least));
 }
 
+/* So do pages of a span that are right already, if they are many. */
+static void spend_gap(GuestMemfdConversion *c, uint64_t page, uint64_t gap)
+{
+    c->left -= MIN(c->left, QEMU_ALIGN_DOWN(gap / GAPS_PER_BYTE, page));
+}
+
 /* May a span have the pages from @from to @to, which are right already? */
 static bool may_have(const GuestMemfdConversion *c,
                      const GuestMemfdBlock *block, uint64_t from, uint64_t to)
 {
     const GuestMemfdContentMode mode = span_mode(c, block, false);
+    const uint64_t pages = c->engine->provider->spans[c->req->direction][mode];
     uint64_t size;
 
-    return !c->by_run && c->engine->provider->spans[c->req->direction][mode] &&
-           to - from <= SPAN_GAP_PAGES * block->page_size &&
+    return !c->by_run &&
+           to - from <= pages * block->page_size &&
            /* A request can cover a block twice that is mapped twice. */
            !guest_memfd_block_next_changed(block, to, &from, &size);
 }
@@ -237,7 +241,7 @@ static bool next_span(GuestMemfdConversion *c, GuestMemfdBlock *block,
 {
     const bool shared = c->req->direction == GUEST_MEMFD_DIRECTION_TO_SHARED;
     const uint64_t start = *offset;
-    uint64_t run, size;
+    uint64_t run, size, gap;
 
     *span = (GuestMemfdSpan) { };
     while (c->left) {
@@ -250,12 +254,17 @@ static bool next_span(GuestMemfdConversion *c, GuestMemfdBlock *block,
             break;
         }
         size = cut_run(c, block->page_size, *offset, run);
+        gap = span->runs ? *offset - span->end : 0;
         add_run(block, span, *offset, size);
         spend(c, size < run ? c->left : size);
+        spend_gap(c, block->page_size, gap);
         *offset += size;
     }
     if (span->runs) {
+        gap = span->end - span->offset;
         widen_span(c, block, start, *offset, span);
+        gap = span->end - span->offset - gap;
+        spend_gap(c, block->page_size, gap);
     }
     return span->runs;
 }

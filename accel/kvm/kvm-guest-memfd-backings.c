@@ -265,6 +265,12 @@ static int clear_shared_copy(GuestMemfdBlock *block, uint64_t offset,
 /* --- conversions ---------------------------------------------------------- */
 
 /*
+ * Where some page of a huge one is not thrown away with it, the shared copy
+ * stays in small pages.  That costs more than to set and map all 512 again.
+ */
+#define SPAN_GAP_PAGES  512
+
+/*
  * Throw away the copy that is not used any more, also of pages that were in
  * this state before.
  */
@@ -347,11 +353,8 @@ GuestMemfdProvider *kvm_guest_memfd_two_backings_new(const char *why)
     offer->preserve_until_final = true;
     offer->how[GUEST_MEMFD_DIRECTION_TO_SHARED]
               [GUEST_MEMFD_CONTENT_MODE_ZERO] = GUEST_MEMFD_REALISATION_KERNEL;
-    /*
-     * KVM unmaps nothing that is private, if more of it becomes so, and the
-     * copies are this file's.
-     */
-    memset(provider->spans, true, sizeof(provider->spans));
+    /* KVM loses no bytes of pages that are right; the copies are ours. */
+    guest_memfd_provider_set_spans(provider, SPAN_GAP_PAGES);
     return provider;
 }
 

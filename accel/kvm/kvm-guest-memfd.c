@@ -340,6 +340,9 @@ static void in_place_prefault(GuestMemfdProvider *provider, hwaddr gpa,
     }
 }
 
+/* A call costs about as much as mapping as many pages again. */
+#define SPAN_GAP_PAGES  8
+
 /*
  * KVM leaves pages alone that are right already.  But revisions of the series
  * before 7.4 unmap all of the range from the guest, and a platform that hides
@@ -368,7 +371,8 @@ static void set_offer(KvmGuestMemfdInPlace *s, const KvmGuestMemfdProbe *probe)
             provider->offer.how[direction][mode] =
                 (mode_flag(mode) & ~flags) ? refused : kernel;
             provider->spans[direction][mode] =
-                takes_spans(probe, mode_flag(mode) & flags);
+                takes_spans(probe, mode_flag(mode) & flags) ?
+                SPAN_GAP_PAGES : 0;
         }
     }
 }

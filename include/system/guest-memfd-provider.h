@@ -28,10 +28,16 @@ struct GuestMemfdProvider {
     bool huge_pages;        /* block_alloc can ask for them */
     /*
      * convert() takes spans, by direction and mode: pages of the range that
-     * are in the wanted state already stay in it, and keep their bytes.
+     * are in the wanted state already stay in it, and keep their bytes.  In
+     * pages, how many of them between two runs are worth one call instead of
+     * two; 0: none.
      */
-    bool spans[GUEST_MEMFD_DIRECTION__MAX][GUEST_MEMFD_CONTENT_MODE__MAX];
+    unsigned spans[GUEST_MEMFD_DIRECTION__MAX][GUEST_MEMFD_CONTENT_MODE__MAX];
 };
+
+/* GuestMemfdProvider::spans is @pages for all directions and modes. */
+void guest_memfd_provider_set_spans(GuestMemfdProvider *provider,
+                                    unsigned pages);
 
 /*
  * GuestMemfdProviderSource: the providers of an accelerator

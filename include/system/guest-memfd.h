@@ -232,8 +232,10 @@ struct GuestMemfdEngine {
 
     /*
      * Limit of a slice, after which a request drops its locks: bytes that
-     * change, and no more than GUEST_MEMFD_SLICE_RUNS runs of pages.  A
-     * request of the launch is one slice: nothing else runs yet.
+     * change, and no more than GUEST_MEMFD_SLICE_RUNS runs of pages.  Of
+     * pages that are right already, and in a span (GuestMemfdProvider::spans),
+     * an eighth counts.  A request of the launch is one slice: nothing else
+     * runs yet.
      */
     uint64_t slice_bytes;
 

@@ -47,7 +47,7 @@ static void bench_init(Object *obj)
     /* The long way: everything else is by the kernel. */
     provider->offer.how[TO_SHARED][GUEST_MEMFD_CONTENT_MODE_ZERO] =
         GUEST_MEMFD_REALISATION_EMULATED;
-    memset(provider->spans, true, sizeof(provider->spans));
+    guest_memfd_provider_set_spans(provider, 8);
 }
 
 static void bench_class_init(ObjectClass *oc, const void *data)

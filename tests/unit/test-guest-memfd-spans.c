@@ -13,7 +13,7 @@
 #include "system/guest-memfd-internal.h"
 #include "guest-memfd-rig.h"
 
-/* Of pages that are right already, this many may be in a span. */
+/* Of pages that are right already, the provider has this many in a span. */
 #define GAP 8
 
 static size_t page_size(void)
@@ -21,14 +21,13 @@ static size_t page_size(void)
     return qemu_real_host_page_size();
 }
 
-/* One block of 32 pages with a listener; the provider takes any span. */
+/* One block of 32 pages with a listener; the provider takes spans. */
 static Rig *spanned(void)
 {
     Rig *rig = rig_new_simple(32);
 
     rig_listen(rig, rig->blocks[0], 0, 32);
-    memset(rig->engine.provider->spans, true,
-           sizeof(rig->engine.provider->spans));
+    guest_memfd_provider_set_spans(rig->engine.provider, GAP);
     return rig;
 }
 
@@ -87,8 +86,7 @@ static void test_not_taken(void)
 {
     Rig *rig = three_runs();
 
-    memset(rig->engine.provider->spans, false,
-           sizeof(rig->engine.provider->spans));
+    guest_memfd_provider_set_spans(rig->engine.provider, 0);
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, 0, 4), ==, 0);
     rig_expect_log(rig, "discard L0 0+1 [P]\n"
                         "convert a 0+1 to-private preserve [P]\n"
@@ -127,8 +125,7 @@ static void test_huge_page(void)
     g_autofree char *mixed = g_strdup_printf(
         "convert a %u+%u to-private preserve [P]\n", huge + 2, huge - 3);
 
-    memset(rig->engine.provider->spans, true,
-           sizeof(rig->engine.provider->spans));
+    guest_memfd_provider_set_spans(rig->engine.provider, GAP);
     rig_prepare_private(rig, huge - 1, 3);
     rig_prepare_private(rig, 2 * huge - 1, 1);
     g_assert_cmpint(rig_convert(rig, TO_PRIVATE, huge, huge), ==, 0);
@@ -185,6 +182,43 @@ static void test_slices(void)
                         "discard L0 10+2 [P]\n"
                         "convert a 10+2 to-private preserve [P]\n");
     g_assert_cmpuint(rig->slices, ==, 2);
+    rig_free(rig);
+}
+
+/* So do those that are right already: an eighth of them counts. */
+static void test_slices_of_gaps(void)
+{
+    Rig *rig = rig_new_simple(52);
+    unsigned page;
+
+    guest_memfd_provider_set_spans(rig->engine.provider, 2 * GAP);
+    rig->engine.slice_bytes = 4 * page_size();
+    for (page = 0; page < 52; page += 2 * GAP + 1) {
+        rig_prepare_private(rig, page, 1);
+    }
+    g_assert_cmpint(rig_convert(rig, TO_SHARED, 0, 52), ==, 0);
+    rig_expect_log(rig, "discard a 0+1 [P]\n"
+                        "discard a 17+1 [P]\n"
+                        "convert a 0+18 to-shared preserve [M]\n"
+                        "discard a 34+1 [P]\n"
+                        "discard a 51+1 [P]\n"
+                        "convert a 34+18 to-shared preserve [M]\n");
+    g_assert_cmpuint(rig->slices, ==, 1);
+    rig_free(rig);
+}
+
+/* Also those up to the boundaries of a huge page. */
+static void test_slices_of_huge_pages(void)
+{
+    const unsigned huge = 2 * MiB / page_size();
+    Rig *rig = rig_new_simple(3 * huge);
+
+    guest_memfd_provider_set_spans(rig->engine.provider, huge);
+    rig->engine.slice_bytes = huge / GAP * page_size();
+    rig_prepare_private(rig, 2, 1);
+    rig_prepare_private(rig, 2 * huge + 2, 1);
+    g_assert_cmpint(rig_convert(rig, TO_SHARED, 0, 3 * huge), ==, 0);
+    g_assert_cmpuint(rig->slices, ==, 1);
     rig_free(rig);
 }
 
@@ -299,6 +333,8 @@ int main(int argc, char **argv)
         { "one-call/huge-page", test_huge_page },
         { "one-call/mapped-twice", test_mapped_twice },
         { "one-call/slices", test_slices },
+        { "one-call/slices-of-gaps", test_slices_of_gaps },
+        { "one-call/slices-of-huge-pages", test_slices_of_huge_pages },
         { "failure/mapped", test_mapped },
         { "failure/listener-keeps", test_listener_keeps },
         { "failure/by-run", test_by_run },
