@@ -20,11 +20,10 @@
 #include "system/guest-memfd-internal.h"
 #include "system/guest-memfd-manager.h"
 #include "system/kvm-guest-memfd.h"
-#include "../unit/guest-memfd-rig.h"
 #include "guest-memfd-bench-polls.h"
+#include "guest-memfd-bench-vcpus.h"
 
 #define PAIRS           21
-#define THREADS_MAX     8
 #define POLLS_MAX       100000
 
 /* --- what the queries ask ---------------------------------------------- */
@@ -71,26 +70,18 @@ static void add(Polls *polls, int64_t ns)
     }
 }
 
-static int64_t thread_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return t.tv_sec * NANOSECONDS_PER_SECOND + t.tv_nsec;
-}
-
 static void ask(void)
 {
-    int64_t start = thread_ns(), middle;
+    int64_t start = bench_thread_ns(), middle;
 
     bql_lock();
     qapi_free_GuestMemfdInfo(qmp_query_guest_memfd(&error_abort));
-    middle = thread_ns();
+    middle = bench_thread_ns();
     qapi_free_StatsList(kvm_guest_memfd_add_stats(STATS_TARGET_VM, NULL,
                                                   NULL));
     bql_unlock();
     add(&query, middle - start);
-    add(&stats, thread_ns() - middle);
+    add(&stats, bench_thread_ns() - middle);
 }
 
 static void *monitor_run(void *opaque)
@@ -120,40 +111,11 @@ static const Load loads[] = {
     { "64 GiB, 1 kHz", 64 * GiB, 64 * GiB, 1, 200, 1000 },
 };
 
-typedef struct Converter {
-    QemuThread thread;
-    Rig *rig;
-    const Load *load;
-    uint64_t gpa;
-    int64_t cpu_ns;
-} Converter;
-
-static void *converter_run(void *opaque)
-{
-    Converter *c = opaque;
-    unsigned i;
-
-    c->cpu_ns = thread_ns();
-    for (i = 0; i < c->load->requests; i++) {
-        const GuestMemfdRequest req = {
-            .gpa = c->gpa, .size = c->load->request,
-            .direction = i & 1 ? TO_SHARED : TO_PRIVATE,
-        };
-        int ret = guest_memfd_engine_convert(&c->rig->engine, &req, NULL);
-
-        g_assert_cmpint(ret, ==, 0);
-    }
-    c->cpu_ns = thread_ns() - c->cpu_ns;
-    return NULL;
-}
-
 /* CPU time of a request. */
 static double run_load(const Load *load, Rig *rig, bool poll)
 {
-    Converter converters[THREADS_MAX];
     QemuThread monitor;
-    int64_t sum = 0;
-    unsigned i;
+    double ns;
 
     poll_us = load->poll_us;
     qatomic_set(&polling, poll);
@@ -161,21 +123,13 @@ static double run_load(const Load *load, Rig *rig, bool poll)
         qemu_thread_create(&monitor, "monitor", monitor_run, NULL,
                            QEMU_THREAD_JOINABLE);
     }
-    for (i = 0; i < load->threads; i++) {
-        converters[i] = (Converter) { .rig = rig, .load = load,
-                                      .gpa = i * load->request };
-        qemu_thread_create(&converters[i].thread, "vcpu", converter_run,
-                           &converters[i], QEMU_THREAD_JOINABLE);
-    }
-    for (i = 0; i < load->threads; i++) {
-        qemu_thread_join(&converters[i].thread);
-        sum += converters[i].cpu_ns;
-    }
+    ns = bench_vcpus_convert(rig, load->threads, load->request,
+                             load->requests);
     if (poll) {
         qatomic_set(&polling, false);
         qemu_thread_join(&monitor);
     }
-    return (double)sum / load->threads / load->requests;
+    return ns;
 }
 
 /* --- the report -------------------------------------------------------- */
@@ -187,16 +141,9 @@ static int compare_double(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static int compare_ns(const void *a, const void *b)
-{
-    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-
-    return x < y ? -1 : x > y;
-}
-
 static void print_polls(const char *name, Polls *polls)
 {
-    qsort(polls->ns, polls->n, sizeof(polls->ns[0]), compare_ns);
+    qsort(polls->ns, polls->n, sizeof(polls->ns[0]), bench_compare_ns);
     printf(", \"%s\": { \"polls\": %u, \"median\": %" PRId64
            ", \"p99\": %" PRId64 " }", name, polls->n,
            polls->ns[polls->n / 2], polls->ns[(uint64_t)polls->n * 99 / 100]);
@@ -204,15 +151,10 @@ static void print_polls(const char *name, Polls *polls)
 
 static void measure_load(const Load *load)
 {
-    Rig *rig = rig_new("guest-memfd-provider-bench");
-    const uint64_t pages = load->block / qemu_real_host_page_size();
+    Rig *rig = bench_machine("guest-memfd-provider-bench", load->block);
     double without[PAIRS], more[PAIRS];
     unsigned i;
 
-    g_string_free(rig->log, true);
-    rig->log = NULL;
-    rig->threads = true;
-    rig_map(rig, 0, rig_block(rig, "bench", pages), 0, pages);
     engine = &rig->engine;
     query.n = stats.n = 0;
     for (i = 0; i < PAIRS; i++) {

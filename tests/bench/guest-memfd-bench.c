@@ -18,8 +18,8 @@
 #include "qemu/timer.h"
 #include "qemu/units.h"
 #include "system/guest-memfd-internal.h"
-#include "../unit/guest-memfd-rig.h"
 #include "guest-memfd-bench-polls.h"
+#include "guest-memfd-bench-vcpus.h"
 
 #define TYPE_BENCH_PROVIDER "guest-memfd-provider-bench"
 #define MAX_SAMPLES         100000
@@ -82,13 +82,6 @@ typedef struct Samples {
 
 static Samples samples[GUEST_MEMFD_DIRECTION__MAX], zeroing;
 
-static int compare(const void *a, const void *b)
-{
-    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-
-    return x < y ? -1 : x > y;
-}
-
 static int64_t at(const Samples *s, unsigned percent)
 {
     return s->ns[(uint64_t)(s->n - 1) * percent / 100];
@@ -101,22 +94,10 @@ static void add(Samples *s, int64_t ns)
 
 static void sort(Samples *s)
 {
-    qsort(s->ns, s->n, sizeof(s->ns[0]), compare);
+    qsort(s->ns, s->n, sizeof(s->ns[0]), bench_compare_ns);
 }
 
 /* --- the machine ------------------------------------------------------- */
-
-static Rig *machine(const char *provider, uint64_t bytes)
-{
-    const uint64_t pages = bytes / qemu_real_host_page_size();
-    Rig *rig = rig_new(provider);
-
-    g_string_free(rig->log, true);
-    rig->log = NULL;
-    rig->threads = true;            /* no books are kept, then */
-    rig_map(rig, 0, rig_block(rig, "bench", pages), 0, pages);
-    return rig;
-}
 
 static int64_t time_one(Rig *rig, GuestMemfdDirection direction,
                         uint64_t gpa, uint64_t bytes)
@@ -213,7 +194,7 @@ static void print_range(const Span *r, GuestMemfdDirection direction)
 
 static void bench_ranges(void)
 {
-    Rig *rig = machine(TYPE_BENCH_PROVIDER, 1 * GiB);
+    Rig *rig = bench_machine(TYPE_BENCH_PROVIDER, 1 * GiB);
     unsigned i;
 
     printf("  \"block\": %" PRIu64 ",\n  \"ranges\": [\n", (uint64_t)GiB);
@@ -232,7 +213,7 @@ static void bench_ranges(void)
 
 static int64_t best_in_block(uint64_t block_bytes)
 {
-    Rig *rig = machine(TYPE_BENCH_PROVIDER, block_bytes);
+    Rig *rig = bench_machine(TYPE_BENCH_PROVIDER, block_bytes);
 
     measure(rig, block_bytes / 2, 4 * KiB, MAX_SAMPLES, false);
     rig_free(rig);
@@ -256,7 +237,7 @@ static void bench_block_size(void)
 static void bench_zeroing(void)
 {
     const uint64_t bytes = 2 * MiB;
-    Rig *rig = machine(TYPE_BENCH_PROVIDER, bytes), *emulated;
+    Rig *rig = bench_machine(TYPE_BENCH_PROVIDER, bytes), *emulated;
     GuestMemfdProviderClass *pc;
     GuestMemfdBlock *block;
     unsigned i;
@@ -264,7 +245,7 @@ static void bench_zeroing(void)
     measure(rig, 0, bytes, MAX_SAMPLES, false);
     rig_free(rig);
 
-    emulated = machine(TYPE_GUEST_MEMFD_PROVIDER_EMULATED, bytes);
+    emulated = bench_machine(TYPE_GUEST_MEMFD_PROVIDER_EMULATED, bytes);
     block = emulated->blocks[0];
     pc = GUEST_MEMFD_PROVIDER_GET_CLASS(emulated->engine.provider);
     for (i = 0; i < 200; i++) {
@@ -289,8 +270,8 @@ static void bench_zeroing(void)
 /* For how long locks are held, for as many bytes, or runs, as may be. */
 static int64_t time_slice(uint64_t bytes, unsigned step)
 {
-    Rig *rig = machine(TYPE_GUEST_MEMFD_PROVIDER_EMULATED,
-                       GUEST_MEMFD_SLICE_BYTES);
+    Rig *rig = bench_machine(TYPE_GUEST_MEMFD_PROVIDER_EMULATED,
+                             GUEST_MEMFD_SLICE_BYTES);
     const size_t page = qemu_real_host_page_size();
     GuestMemfdBlock *block = rig->blocks[0];
     Samples *s = &samples[TO_SHARED];
@@ -322,7 +303,7 @@ static void bench_slices(void)
 /* The cost of one buffer of a device's request. */
 static void bench_mapping(void)
 {
-    Rig *rig = machine(TYPE_BENCH_PROVIDER, 64 * MiB);
+    Rig *rig = bench_machine(TYPE_BENCH_PROVIDER, 64 * MiB);
     GuestMemfdBlock *block = rig->blocks[0];
     int64_t start;
     unsigned i;
@@ -349,21 +330,13 @@ static void bench_mapping(void)
 static void bench_boot(void)
 {
     const uint64_t bytes = 64 * GiB;
-    Rig *rig = machine(TYPE_BENCH_PROVIDER, bytes);
+    Rig *rig = bench_machine(TYPE_BENCH_PROVIDER, bytes);
 
     measure(rig, 0, bytes, 20, false);
     printf("  \"64 GiB\": { \"to-private\": %" PRId64
            ", \"to-shared\": %" PRId64 " },\n",
            at(&samples[TO_PRIVATE], 50), at(&samples[TO_SHARED], 50));
     rig_free(rig);
-}
-
-static int64_t thread_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return t.tv_sec * NANOSECONDS_PER_SECOND + t.tv_nsec;
 }
 
 /*
@@ -373,69 +346,36 @@ static int64_t thread_ns(void)
 static void bench_boot_with_memory(void)
 {
     const uint64_t bytes = 4 * GiB;
-    Rig *rig = machine(TYPE_GUEST_MEMFD_PROVIDER_EMULATED, bytes);
+    Rig *rig = bench_machine(TYPE_GUEST_MEMFD_PROVIDER_EMULATED, bytes);
     int64_t to_private, to_shared;
 
     memset(rig->blocks[0]->host, 1, bytes);
-    to_private = thread_ns();
+    to_private = bench_thread_ns();
     time_one(rig, TO_PRIVATE, 0, bytes);
-    to_private = thread_ns() - to_private;
-    to_shared = thread_ns();
+    to_private = bench_thread_ns() - to_private;
+    to_shared = bench_thread_ns();
     time_one(rig, TO_SHARED, 0, bytes);
-    to_shared = thread_ns() - to_shared;
+    to_shared = bench_thread_ns() - to_shared;
     printf("  \"4 GiB with memory, CPU time\": { \"to-private\": %" PRId64
            ", \"to-shared\": %" PRId64 " },\n", to_private, to_shared);
     rig_free(rig);
 }
 
-#define VCPUS_MAX       8
 #define VCPU_REQUESTS   200000
-
-typedef struct Vcpu {
-    QemuThread thread;
-    Rig *rig;
-    uint64_t gpa;
-    int64_t cpu_ns;
-} Vcpu;
-
-static void *vcpu_run(void *opaque)
-{
-    Vcpu *vcpu = opaque;
-    unsigned i;
-
-    vcpu->cpu_ns = thread_ns();
-    for (i = 0; i < VCPU_REQUESTS; i++) {
-        time_one(vcpu->rig, i & 1 ? TO_SHARED : TO_PRIVATE, vcpu->gpa,
-                 2 * MiB);
-    }
-    vcpu->cpu_ns = thread_ns() - vcpu->cpu_ns;
-    return NULL;
-}
 
 /* CPU time of a request, while @n vCPUs convert ranges of one block. */
 static int64_t time_vcpus(unsigned n)
 {
-    Rig *rig = machine(TYPE_BENCH_PROVIDER, VCPUS_MAX * 2 * MiB);
-    Vcpu vcpus[VCPUS_MAX];
-    int64_t sum = 0;
-    unsigned i;
+    Rig *rig = bench_machine(TYPE_BENCH_PROVIDER, BENCH_VCPUS_MAX * 2 * MiB);
+    const int64_t ns = bench_vcpus_convert(rig, n, 2 * MiB, VCPU_REQUESTS);
 
-    for (i = 0; i < n; i++) {
-        vcpus[i] = (Vcpu) { .rig = rig, .gpa = i * 2 * MiB };
-        qemu_thread_create(&vcpus[i].thread, "vcpu", vcpu_run, &vcpus[i],
-                           QEMU_THREAD_JOINABLE);
-    }
-    for (i = 0; i < n; i++) {
-        qemu_thread_join(&vcpus[i].thread);
-        sum += vcpus[i].cpu_ns;
-    }
     rig_free(rig);
-    return sum / n / VCPU_REQUESTS;
+    return ns;
 }
 
 static void bench_vcpus(void)
 {
-    const int64_t one = time_vcpus(1), eight = time_vcpus(VCPUS_MAX);
+    const int64_t one = time_vcpus(1), eight = time_vcpus(BENCH_VCPUS_MAX);
 
     printf("  \"2 MiB, CPU time\": { \"1 vCPU\": %" PRId64
            ", \"8 vCPUs\": %" PRId64 " },\n",
